@@ -1,0 +1,49 @@
+# Needs a Python of 3.11 or newer with venv, and make; everything else is installed into .venv.
+#   make setup PYTHON=python3.12 PIP_ARGS="--index-url URL"
+
+PYTHON ?= python3
+PIP_ARGS ?=
+VENV := .venv
+STAMP := $(VENV)/.installed
+BIN := $(VENV)/bin
+BENCHMARKS = $(sort $(shell grep -ls __main__ benchmarks/*.py))
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: setup demo test lint types bench clean help
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' Makefile
+
+setup: $(STAMP) ## .venv with the pinned packages and this package, editable
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("Python 3.11 or newer is needed, %s is %d.%d: make setup PYTHON=python3.11" % (sys.executable, *v[:2]))'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install $(PIP_ARGS) -c constraints.txt -e ".[dev,report]"
+	@touch $@
+
+demo: $(STAMP) ## the whole chain on the embedded synthetic table
+	$(BIN)/python jobs/ctr_distill.py --run demo --root artifacts
+
+lint: $(STAMP) ## style, format and the floors
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: $(STAMP) ## mypy --strict
+	$(BIN)/mypy
+
+test: lint types ## lint, types and all tests but those that need a GPU
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not ray and not gpu"
+	$(BIN)/python -m pytest -m "ray and not gpu"
+
+bench: $(STAMP) ## the quick form of every benchmark, one JSON line per figure
+	@test -n "$(BENCHMARKS)" || { echo "benchmarks/ holds no benchmark" >&2; exit 1; }
+	@failed=; for file in $(BENCHMARKS); do \
+		echo "$$file" >&2; $(BIN)/python "$$file" --quick --json || failed="$$failed $$file"; \
+	done; test -z "$$failed" || { echo "failed:$$failed" >&2; exit 1; }
+
+clean: ## remove .venv and caches; artifacts stay
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

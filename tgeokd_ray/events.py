@@ -1,0 +1,40 @@
+"""What a long stage tells whoever watches: passed in, so that no floor below the report knows a terminal."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """Listener of stages. `stage` names the stage; amounts are in `unit` (rows by default)."""
+
+    def started(self, stage: str, total: int | None = None, unit: str = "rows") -> None:
+        """A stage begins; `total` is the expected amount, None where it is unknown."""
+
+    def advanced(self, stage: str, amount: int, note: str = "") -> None:
+        """`amount` more units are done; `note` is a short figure to show (for instance `auc .7312`)."""
+
+    def warned(self, message: str) -> None:
+        """Something the user should know although the work goes on."""
+
+    def finished(self, stage: str, note: str = "") -> None:
+        """The stage is done; `note` says what came of it (for instance `reused tables/criteo/v000001`)."""
+
+
+class Silent:
+    """Says nothing and keeps the warnings: the listener of tests and of library use."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def started(self, stage: str, total: int | None = None, unit: str = "rows") -> None:
+        del stage, total, unit
+
+    def advanced(self, stage: str, amount: int, note: str = "") -> None:
+        del stage, amount, note
+
+    def warned(self, message: str) -> None:
+        self.warnings.append(message)
+
+    def finished(self, stage: str, note: str = "") -> None:
+        del stage, note
