@@ -1,0 +1,46 @@
+"""Artifacts: folders that are absent or whole, with a manifest that names their parents.
+
+Only the standard library is imported here, so that a chain that is re-used as a whole answers at once.
+"""
+
+from tgeokd_ray.artifacts.commit import Staging, staging
+from tgeokd_ray.artifacts.digest import canonical, digest, file_digests, file_sha256
+from tgeokd_ray.artifacts.disk import DISK, Disk
+from tgeokd_ray.artifacts.files import write_file
+from tgeokd_ray.artifacts.json_files import read_json, write_json
+from tgeokd_ray.artifacts.manifest import Artifact, FileEntry, Manifest, Parent, inputs_digest
+from tgeokd_ray.artifacts.names import check_name
+from tgeokd_ray.artifacts.store import find, latest, list_artifacts, open_artifact, version_folders
+from tgeokd_ray.artifacts.tensors import load_tensors, save_tensors
+from tgeokd_ray.artifacts.upkeep import Ancestor, collect, lineage, verify
+
+__all__ = [
+    "DISK",
+    "Ancestor",
+    "Artifact",
+    "Disk",
+    "FileEntry",
+    "Manifest",
+    "Parent",
+    "Staging",
+    "canonical",
+    "check_name",
+    "collect",
+    "digest",
+    "file_digests",
+    "file_sha256",
+    "find",
+    "inputs_digest",
+    "latest",
+    "lineage",
+    "list_artifacts",
+    "load_tensors",
+    "open_artifact",
+    "read_json",
+    "save_tensors",
+    "staging",
+    "verify",
+    "version_folders",
+    "write_file",
+    "write_json",
+]

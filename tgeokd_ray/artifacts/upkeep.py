@@ -1,0 +1,119 @@
+"""Looking after a root: proof that an artifact is whole, where it came from, and removing what dead runs left."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from tgeokd_ray.artifacts.disk import DISK, Disk, explained
+from tgeokd_ray.artifacts.manifest import Artifact, Manifest, Parent
+from tgeokd_ray.artifacts.names import STAGING
+from tgeokd_ray.artifacts.owner import clear, read_owner, take
+from tgeokd_ray.artifacts.store import check_digests, check_files, list_artifacts, read_manifest
+from tgeokd_ray.errors import IntegrityError, Problem, ResourceError
+
+UNKNOWN_AGE_SECONDS = 86_400.0
+
+
+@dataclass(frozen=True)
+class Ancestor:
+    """One step of a lineage: `role` is the path of roles from the child (`logits/teacher`), `artifact` None if the
+    parent is no longer under the root."""
+
+    role: str
+    parent: Parent
+    artifact: Artifact | None
+
+
+def verify(path: Path | str) -> tuple[list[Problem], list[Problem]]:
+    """(problems, notes) of the artifact in the folder `path`, with every file hashed; no problems means it is whole.
+
+    Notes are facts that leave the artifact usable: a parent that is not under the same root any more, or a folder that
+    was renamed after the commit.
+    """
+    path = Path(path).absolute()
+    try:
+        manifest = read_manifest(path)
+        problems, sound = check_files(path, manifest)
+    except IntegrityError as error:
+        return list(error.problems), []
+    return problems + check_digests(path, sound), _notes(path, manifest)
+
+
+def lineage(artifact: Artifact) -> list[Ancestor]:
+    """All ancestors of an artifact, depth first, looked up by digest under the same root."""
+    present = {one.digest: one for one in list_artifacts(_root(artifact.path.absolute()))}
+    found: list[Ancestor] = []
+    expanded: set[str] = set()
+
+    def visit(manifest: Manifest, prefix: str) -> None:
+        for role, parent in sorted(manifest.parents.items()):
+            known = present.get(parent.digest)
+            found.append(Ancestor(prefix + role, parent, known))
+            if known is not None and parent.digest not in expanded:
+                expanded.add(parent.digest)
+                visit(known.manifest, f"{prefix}{role}/")
+
+    visit(artifact.manifest, "")
+    return found
+
+
+def collect(
+    root: Path | str,
+    *,
+    dry_run: bool,
+    min_age_seconds: float = 3600.0,
+    unknown_age_seconds: float = UNKNOWN_AGE_SECONDS,
+    disk: Disk = DISK,
+) -> list[Path]:
+    """Remove the staging folders of dead owners that nothing has touched for `min_age_seconds`; returns them.
+
+    An owner on another host cannot be judged: its folder goes after `unknown_age_seconds` of silence. A living owner's
+    folder and every committed version stay. With `dry_run` nothing is removed. Killed half way, the next one goes on.
+    """
+    least = {"gone": min_age_seconds, "unknown": max(min_age_seconds, unknown_age_seconds), "alive": float("inf")}
+    removed = []
+    for shell in sorted(Path(root).glob(f"*/*/{STAGING}*")):
+        owner = read_owner(shell)
+        if _idle_seconds(shell) < least[owner.state() if owner else "gone"]:
+            continue
+        if dry_run or _remove(shell, disk):
+            removed.append(shell)
+    return removed
+
+
+def _remove(shell: Path, disk: Disk) -> bool:
+    """False where a run took the folder up in the meantime."""
+    with explained(shell):
+        try:
+            take(shell, disk, unknown_too=True)
+        except ResourceError:
+            return False
+        clear(shell, disk)
+    return True
+
+
+def _idle_seconds(shell: Path) -> float:
+    """Seconds since anything in the folder changed; 0 if it is changing right now."""
+    try:
+        return time.time() - max(path.lstat().st_mtime for path in (shell, *shell.rglob("*")))
+    except FileNotFoundError:
+        return 0.0
+
+
+def _notes(path: Path, manifest: Manifest) -> list[Problem]:
+    notes = []
+    label = f"{manifest.kind}/{manifest.name}/{manifest.version}"
+    if path.parts[-3:] != tuple(label.split("/")):
+        notes.append(Problem(f"this folder was committed as {label}", file=str(path)))
+    present = {one.digest for one in list_artifacts(_root(path))} if manifest.parents else set()
+    for role, parent in sorted(manifest.parents.items()):
+        if parent.digest not in present:
+            what = f"its {role} {parent.label} with digest {parent.digest[:12]}... is not under {_root(path)}"
+            notes.append(Problem(what, file=str(path)))
+    return notes
+
+
+def _root(path: Path) -> Path:
+    return path.parent.parent.parent
