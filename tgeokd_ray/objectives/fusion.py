@@ -1,0 +1,41 @@
+"""The fusion network: from a row's geometry to one score per source of truth, the labels and each teacher."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+OUTPUT_SCALE = 0.1
+
+
+class FusionNetwork(nn.Module):
+    """`Linear -> ReLU -> Linear`: features [..., K] to scores [..., 1 + M], the label's first (Hu et al., ICLR 2024).
+
+    Weights are normal with variance 2 / inputs (He et al., 2015) in the hidden layer and 1 / inputs times 0.1**2 in
+    the output, biases zero: scores start small, the ratio near its level. All numbers are drawn from `generator`;
+    without one the parameters have a shape only, which is what `stacking.apply` needs. `offset` False leaves the
+    output's bias out, for scores whose mean is taken off: it would have no gradient but rounding.
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        num_teachers: int,
+        hidden: int = 32,
+        generator: torch.Generator | None = None,
+        *,
+        offset: bool = True,
+    ) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(num_features, hidden, device="meta")
+        self.output = nn.Linear(hidden, 1 + num_teachers, bias=offset, device="meta")
+        if generator is not None:
+            self.to_empty(device=generator.device)
+            for layer, gain in ((self.hidden, 2.0), (self.output, OUTPUT_SCALE**2)):
+                nn.init.normal_(layer.weight, std=(gain / layer.in_features) ** 0.5, generator=generator)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        scores: Tensor = self.output(self.hidden(features).relu())
+        return scores

@@ -1,0 +1,56 @@
+"""Losses per row, for any leading axes; nothing is averaged here.
+
+N rows, C classes, M teachers, R students in the pack.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def cross_entropy(student_logits: Tensor, labels: Tensor) -> Tensor:
+    """`-log softmax(student_logits)[label]` in nats: logits [..., N, C] and labels [N] int64 to [..., N].
+
+    The loss GT of TGeo-KD (Hu et al., ICLR 2024, eq. 2). Zero in the limit of a student that is certain of the label,
+    `log C` for one that is indifferent.
+    """
+    log_probabilities = student_logits.log_softmax(-1)
+    index = labels.unsqueeze(-1).expand(*log_probabilities.shape[:-1], 1)
+    return -log_probabilities.gather(-1, index).squeeze(-1)
+
+
+def distillation(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float | Tensor) -> Tensor:
+    """`temperature**2 * KL(teacher || student)` of the softened distributions, in nats, shape [..., N].
+
+    The loss KD of TGeo-KD (Hu et al., ICLR 2024, eq. 1). The square keeps gradients of one order at every temperature
+    (Hinton et al., 2015, section 2.1). Zero if and only if the softened distributions agree. A tensor temperature
+    broadcasts against [..., N] and is trusted to be positive, because looking would wait for the device. ValueError
+    if a float temperature is <= 0.
+    """
+    if isinstance(temperature, Tensor):
+        divisor: float | Tensor = temperature.unsqueeze(-1)
+    elif temperature > 0:
+        divisor = temperature
+    else:
+        raise ValueError(f"temperature must be > 0, got {temperature}")
+    teacher = (teacher_logits / divisor).log_softmax(-1)
+    student = (student_logits / divisor).log_softmax(-1)
+    return temperature**2 * (teacher.exp() * (teacher - student)).sum(-1)
+
+
+def source_losses(
+    student_logits: Tensor, teacher_logits: Tensor | None, labels: Tensor, *, temperature: float | Tensor
+) -> Tensor:
+    """What each source asks of each row, [R, N, 1 + M]: the labels' cross-entropy, then each teacher's distillation.
+
+    Student logits are [R, N, C], teacher logits [N, M, C] (None for M = 0), labels [N] int64; the temperature is one
+    number or a tensor [R], one per student. ValueError if a float temperature is <= 0.
+    """
+    labels_loss = cross_entropy(student_logits, labels).unsqueeze(-1)
+    if teacher_logits is None:
+        return labels_loss
+    if isinstance(temperature, Tensor):
+        temperature = temperature.reshape(-1, 1, 1)
+    teachers_loss = distillation(student_logits.unsqueeze(-2), teacher_logits, temperature=temperature)
+    return torch.cat([labels_loss, teachers_loss], -1)

@@ -1,0 +1,45 @@
+"""The numbers of an optimizer as a plain frozen value: readable without torch, so that a plan costs no import of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf
+
+from tgeokd_ray.errors import Problem
+from tgeokd_ray.objectives.options import Check, require, suggestion
+
+KINDS = ("sgd", "momentum", "adam", "adamw")
+
+
+@dataclass(frozen=True)
+class OptimizerSpec:
+    """Which optimizer, and its numbers, named and meant as in torch.optim.
+
+    `weight_decay` is coupled (added to the gradient) for sgd, momentum and adam, decoupled for adamw. `clip_norm`
+    scales a student's gradients by `min(1, clip_norm / (norm + 1e-6))`, norm over all its tensors, before any decay.
+    ConfigError names every wrong number at once.
+    """
+
+    kind: str
+    learning_rate: float
+    momentum: float = 0.9
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    clip_norm: float | None = None
+
+    def __post_init__(self) -> None:
+        checks = (
+            Check("learning_rate", "finite and >= 0", self.learning_rate, 0 <= self.learning_rate < inf),
+            Check("momentum", "in [0, 1)", self.momentum, 0 <= self.momentum < 1),
+            Check("betas", "two numbers in [0, 1)", self.betas, _are_betas(self.betas)),
+            Check("eps", "> 0", self.eps, self.eps > 0),
+            Check("weight_decay", "finite and >= 0", self.weight_decay, 0 <= self.weight_decay < inf),
+            Check("clip_norm", "> 0, or none", self.clip_norm, self.clip_norm is None or self.clip_norm > 0),
+        )
+        unknown = Problem(f"unknown optimizer.kind {self.kind!r}{suggestion(self.kind, KINDS)}")
+        require("optimizer", checks, [] if self.kind in KINDS else [unknown])
+
+
+def _are_betas(betas: tuple[float, ...]) -> bool:
+    return len(betas) == 2 and all(0 <= beta < 1 for beta in betas)

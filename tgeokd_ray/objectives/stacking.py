@@ -1,0 +1,49 @@
+"""Plain modules to and from states with a leading axis R: students of one shape trained side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+
+def stack(modules: Sequence[nn.Module]) -> dict[str, Tensor]:
+    """The parameters of R modules of one shape as `{name: [R, ...]}`, detached copies in the modules' own order.
+
+    ValueError for no module, for modules that differ in names or shapes, and for modules with buffers: running
+    statistics (batch norm) would have to be averaged over workers and students, which no step does.
+    """
+    if not modules:
+        raise ValueError("stack needs at least one module")
+    buffers = sorted({name for module in modules for name, _ in module.named_buffers()})
+    if buffers:
+        raise ValueError(f"modules with buffers can not be stacked: {', '.join(buffers)}; use layer norm, or no norm")
+    parameters = [dict(module.named_parameters()) for module in modules]
+    shapes = [{name: tuple(value.shape) for name, value in one.items()} for one in parameters]
+    for index, shape in enumerate(shapes):
+        if shape != shapes[0]:
+            raise ValueError(f"module {index} has other parameters than module 0: {shape} against {shapes[0]}")
+    return {name: torch.stack([one[name].detach() for one in parameters]) for name in parameters[0]}
+
+
+def apply(module: nn.Module, state: Mapping[str, Tensor], *inputs: Tensor, stacked: bool = False) -> Tensor:
+    """The outputs [R, ...] of `module` with each of the R students' parameters; the module's own values are not used.
+
+    Inputs are shared by all students, or carry the axis R themselves when `stacked`. One student runs as the plain
+    module does, bit for bit; more run as one batched model (torch.func.vmap), each with its own dropout.
+    """
+    if next(iter(state.values())).shape[0] == 1:
+        parameters = {name: value.squeeze(0) for name, value in state.items()}
+        arguments = tuple(value.squeeze(0) for value in inputs) if stacked else inputs
+        alone: Tensor = functional_call(module, parameters, arguments)
+        return alone.unsqueeze(0)
+
+    def one(parameters: dict[str, Tensor], *arguments: Tensor) -> Tensor:
+        output: Tensor = functional_call(module, parameters, arguments)
+        return output
+
+    in_dims = (0, *[0 if stacked else None for _ in inputs])
+    outputs: Tensor = vmap(one, in_dims=in_dims, randomness="different")(dict(state), *inputs)
+    return outputs

@@ -1,0 +1,196 @@
+"""`report.html`: one page that needs nothing but itself."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from tgeokd_ray.report import plots
+from tgeokd_ray.report.markup import Child, Markup, tag
+from tgeokd_ray.report.wording import (
+    MISSING,
+    contenders,
+    count,
+    duration,
+    fixed,
+    interval,
+    many_classes,
+    title,
+)
+
+# Nothing is loaded and nothing runs, whatever a name in the results may hold.
+POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+
+Results = Mapping[str, Any]
+
+
+def write_report(results: Results, path: str | Path) -> Path:
+    """Write the results of a run (interface: results.json) as one HTML page without scripts or external requests.
+
+    The same results give the same bytes. Text is escaped, whatever it holds. The page appears whole or not at all.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    draft.write_bytes(render(results).encode("utf-8"))
+    os.replace(draft, path)
+    return path
+
+
+def render(results: Results) -> str:
+    """The page as text."""
+    name = str(results["run"])
+    style = Markup(files("tgeokd_ray.report").joinpath("report.css").read_text(encoding="utf-8"))
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=POLICY),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="color-scheme", content="light dark"),
+        tag("title", f"{name} - TGeo-KD report"),
+        tag("style", style),
+    )
+    sections = [
+        _warnings(results),
+        _models(results),
+        plots.figures(results),
+        plots.learning(results),
+        plots.ratio(results),
+        plots.calibrated(results),
+        _classes(results),
+        tag("div", _stages(results), _table(results), class_="pair"),
+        _lineage(results),
+        _configuration(results),
+    ]
+    body = tag("body", _header(results), tag("main", sections))
+    return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
+
+
+def _header(results: Results) -> Markup:
+    facts = [("card", results.get("card")), ("seed", results.get("seed")), ("chosen by", results.get("metric"))]
+    shown = [tag("span", f"{key} ", tag("b", str(value))) for key, value in facts if value is not None]
+    cards = [_card(model, results) for model in contenders(results)]
+    return tag(
+        "header",
+        tag("p", "Knowledge distillation report", class_="kicker"),
+        tag("h1", str(results["run"])),
+        tag("p", shown, class_="facts"),
+        tag("div", cards, class_="cards"),
+    )
+
+
+def _card(model: Results, results: Results) -> Markup:
+    rate = model.get("rows_per_second")
+    facts = [f"NLL {fixed(model.get('nll'))}", f"{count(model.get('parameters'))} parameters"]
+    facts += [f"{count(rate)} rows/s"] if rate is not None else []
+    return tag(
+        "div",
+        tag("p", tag("i", class_=f"swatch c{plots.colour(results, model)}"), title(model), class_="name"),
+        tag("p", fixed(model.get("auc")), tag("small", " AUC"), class_="big"),
+        [tag("p", fact) for fact in facts],
+        class_="card",
+    )
+
+
+def _warnings(results: Results) -> Markup | None:
+    warnings = results.get("warnings") or []
+    if not warnings:
+        return None
+    items = [tag("li", str(warning)) for warning in warnings]
+    return tag("section", tag("h2", "Warnings"), tag("ul", items), class_="warnings", aria_label="Warnings")
+
+
+def _models(results: Results) -> Markup:
+    rates = sorted({rate for model in results["models"] for rate in model.get("detection_rate") or {}}, reverse=True)
+    columns = ["AUC", "NLL", "accuracy", *(["macro-F1"] if many_classes(results) else []), "average precision"]
+    columns += [f"found at {float(rate) * 100:g}%" for rate in rates]
+    rows = []
+    for model in results["models"]:
+        cells = [_bounded(model, key) for key in ("auc", "nll", "accuracy")]
+        cells += [fixed(model.get("macro_f1"))] if many_classes(results) else []
+        cells += [fixed(model.get("average_precision"))]
+        cells += [fixed((model.get("detection_rate") or {}).get(rate)) for rate in rates]
+        cells += [count(model.get("parameters")), count(model.get("rows_per_second"))]
+        mark = tag("i", class_=f"swatch c{plots.colour(results, model)}")
+        rows.append([[mark, title(model)], *cells])
+    bayes = (results.get("extra") or {}).get("bayes_auc")
+    if bayes is not None:
+        rows.append(["best possible (Bayes)", fixed(bayes), *[MISSING] * (len(columns) + 1)])
+    note = "On the test split; intervals at 95% by resampled rows. A dash is a measure that is undefined or unknown."
+    if rates:
+        note += " Found at 1%: the share of other rows found while 1% of the negative class raise a false alarm."
+    return plots.section("Results", _grid("Models", ["model", *columns, "parameters", "rows/s"], rows), note)
+
+
+def _bounded(model: Results, key: str) -> Child:
+    bounds = interval(model.get(f"{key}_interval"))
+    return [fixed(model.get(key)), tag("small", bounds, class_="under") if bounds else None]
+
+
+def _classes(results: Results) -> Markup | None:
+    models = [model for model in contenders(results) if model.get("recall")]
+    if not models:
+        return None
+    classes = list(models[0]["recall"])
+    names = plots.class_names(results, classes)
+    rows = [
+        [name, *(fixed(model["recall"].get(key)) for model in models)] for key, name in zip(classes, names, strict=True)
+    ]
+    return plots.section("Recall by class", _grid("Recall by class", ["class", *map(title, models)], rows))
+
+
+def _stages(results: Results) -> Markup | None:
+    stages = results.get("stages") or []
+    rows: list[list[Child]] = [
+        [
+            stage["name"],
+            "reused" if stage.get("reused") else duration(stage.get("seconds")),
+            count(stage.get("rows") or None),
+        ]
+        for stage in stages
+    ]
+    return plots.section("Stages", _grid("Stages", ["stage", "time", "rows"], rows)) if rows else None
+
+
+def _table(results: Results) -> Markup | None:
+    rows = ((results.get("table") or {}).get("rows") or {}).items()
+    grid = _grid("Rows by split", ["split", "rows"], [[str(split), count(number)] for split, number in rows])
+    return plots.section("Data", grid) if rows else None
+
+
+def _lineage(results: Results) -> Markup | None:
+    table = results.get("table") or {}
+    entries = [("table", table.get("artifact"), table.get("digest"))]
+    entries += [(title(model), model.get("artifact"), model.get("digest")) for model in results["models"]]
+    rows: list[list[Child]] = [
+        [name, tag("code", str(label or MISSING)), tag("code", str(digest)[:16] if digest else MISSING)]
+        for name, label, digest in entries
+        if label or digest
+    ]
+    grid = _grid("Lineage", ["what", "artifact", "digest"], rows, figures=False)
+    return (
+        plots.section("Lineage", grid, "Each artifact names its parents by digest: tgeokd verify checks them.")
+        if rows
+        else None
+    )
+
+
+def _configuration(results: Results) -> Markup | None:
+    config = results.get("config")
+    if not config:
+        return None
+    lines = json.dumps(config, indent=2, ensure_ascii=False, default=str).split("\n")
+    text = [[line, Markup("\n")] for line in lines]
+    return plots.section("Configuration", tag("details", tag("summary", "Every option of this run"), tag("pre", text)))
+
+
+def _grid(caption: str, headings: list[str], rows: Sequence[Sequence[Child]], *, figures: bool = True) -> Markup:
+    """A table whose first column names the row; it scrolls by itself on a narrow page."""
+    head = tag("tr", [tag("th", heading, scope="col") for heading in headings])
+    body = [tag("tr", tag("th", row[0], scope="row"), [tag("td", cell) for cell in row[1:]]) for row in rows]
+    table = tag("table", tag("thead", head), tag("tbody", body), class_="figures" if figures else None)
+    return tag("div", table, class_="scroll", role="region", aria_label=caption, tabindex="0")

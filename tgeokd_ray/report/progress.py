@@ -1,0 +1,135 @@
+"""Stages and warnings on a console while a job runs."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from tgeokd_ray.report.wording import count, duration, printable
+
+STAGE_WIDTH = 14
+
+
+@dataclass
+class _Stage:
+    started: float
+    unit: str
+    done: int = 0
+    task: TaskID | None = None
+
+
+class TerminalProgress:
+    """An events.Progress on a console, stderr unless given: a live bar per stage, one line when a stage is done.
+
+    Without a terminal, only that line, with no control characters. Warnings are kept in `warnings`, each once, and
+    written together by `close`, which leaving the context calls. Safe to call from several threads.
+    """
+
+    def __init__(self, console: Console | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self.console = console or Console(stderr=True)
+        self.warnings: list[str] = []
+        self._clock = clock
+        self._stages: dict[str, _Stage] = {}
+        self._lock = threading.RLock()
+        self._told = 0
+        self._bars = self._new_bars()
+
+    def _new_bars(self) -> Progress:
+        return Progress(
+            TextColumn(f"{{task.description:<{STAGE_WIDTH}}}", markup=False),
+            BarColumn(bar_width=28),
+            _Amount(),
+            TimeRemainingColumn(compact=True),
+            TextColumn("{task.fields[note]}", markup=False, style="dim"),
+            console=self.console,
+            transient=True,
+        )
+
+    def started(self, stage: str, total: int | None = None, unit: str = "rows") -> None:
+        """Show a bar for the stage, of unknown length where `total` is None."""
+        with self._lock:
+            entry = self._stages[stage] = _Stage(self._clock(), printable(unit, self.console.encoding))
+            if self.console.is_terminal:
+                name = printable(stage, self.console.encoding)
+                entry.task = self._bars.add_task(name, total=total, note="", unit=entry.unit)
+                self._bars.start()
+
+    def advanced(self, stage: str, amount: int, note: str = "") -> None:
+        """Move the bar; a stage that was not started is."""
+        with self._lock:
+            if stage not in self._stages:
+                self.started(stage)
+            entry = self._stages[stage]
+            entry.done += amount
+            if entry.task is not None:
+                self._bars.advance(entry.task, amount)
+                if note:
+                    self._bars.update(entry.task, note=printable(note, self.console.encoding))
+
+    def warned(self, message: str) -> None:
+        """Keep the warning for the end; the same one is kept once."""
+        with self._lock:
+            if message not in self.warnings:
+                self.warnings.append(message)
+
+    def finished(self, stage: str, note: str = "") -> None:
+        """Replace the bar by one line: amount, time, rate and note; only the note where nothing advanced."""
+        with self._lock:
+            entry = self._stages.pop(stage, None)
+            if entry is not None and entry.task is not None:
+                self._bars.remove_task(entry.task)
+            if not self._stages:
+                self._hide()
+            parts = self._figures(entry), printable(note, self.console.encoding)
+            name = f"{printable(stage, self.console.encoding):<{STAGE_WIDTH}}"
+            self._write(Text.assemble((name, "bold"), "  ".join(part for part in parts if part)))
+
+    def close(self) -> None:
+        """Take down the bars and write the warnings that were not written yet. May be called again."""
+        with self._lock:
+            self._hide()
+            self._stages.clear()
+            fresh, self._told = self.warnings[self._told :], len(self.warnings)
+            if fresh:
+                self._write(Text("warnings", style="bold yellow"))
+            for message in fresh:
+                self._write(Text(f"  {printable(message, self.console.encoding)}"))
+
+    def _hide(self) -> None:
+        if self._bars.live.is_started:  # rich ends a bar that never showed with an empty line
+            self._bars.stop()
+        self._bars = self._new_bars()
+
+    def __enter__(self) -> TerminalProgress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _figures(self, entry: _Stage | None) -> str:
+        if entry is None or not entry.done:
+            return ""
+        seconds = self._clock() - entry.started
+        rate = f"{count(entry.done / seconds)} {entry.unit}/s" if seconds > 0 else ""
+        return f"{count(entry.done):>12} {entry.unit}  {duration(seconds):>12}  {rate:>18}"
+
+    def _write(self, line: Text) -> None:
+        self.console.print(line, soft_wrap=True, highlight=False)
+
+
+class _Amount(ProgressColumn):
+    """`120,000/400,000 rows  37,500/s`."""
+
+    def render(self, task: Task) -> Text:
+        whole = f"/{count(task.total)}" if task.total is not None else ""
+        rate = f"  {count(task.speed)}/s" if task.speed else ""
+        return Text(f"{count(task.completed)}{whole} {task.fields['unit']}{rate}")
