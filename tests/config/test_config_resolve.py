@@ -1,0 +1,79 @@
+"""From options to one job: order of the sources, all problems at once, did-you-mean."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tgeokd_ray.config.resolve import merged, resolve
+from tgeokd_ray.errors import ConfigError
+
+
+def test_later_sources_win_and_options_that_are_none_do_not_count(tmp_path: Path) -> None:
+    file = tmp_path / "job.yaml"
+    file.write_text("seed: 3\nstudent:\n  model:\n    hidden: [32]\ndistill:\n  temperature: 4\n")
+    job, card = resolve({"seed": None, "root": "here"}, config=str(file), settings=["distill.temperature=2"])
+    assert (job.seed, job.root, job.student.model.hidden, job.distill.temperature) == (3, "here", (32,), 2.0)
+    assert job.student.model.embedding == resolve({})[0].student.model.embedding
+    assert card.name == "synthetic_ctr"
+    assert resolve({"seed": 5}, config=str(file))[0].seed == 5
+    assert resolve({"seed": 5}, settings=["seed=6", "seed=7"])[0].seed == 7
+
+
+def test_a_set_value_is_yaml() -> None:
+    job, _ = resolve({}, settings=["distill.constants=[0.1, 0.9]", "teacher.training.optimizer.clip_norm=null"])
+    assert job.distill.constants == (0.1, 0.9)
+    assert job.teacher.training.optimizer.clip_norm is None
+
+
+def test_quick_is_smaller_and_an_explicit_setting_still_wins() -> None:
+    quick, _ = resolve({}, quick=True)
+    whole, _ = resolve({})
+    assert quick.student.training.epochs < whole.student.training.epochs
+    assert len(quick.distill.constants) == 1
+    assert resolve({}, quick=True, settings=["student.training.epochs=7"])[0].student.training.epochs == 7
+
+
+def test_all_problems_are_said_at_once_with_the_way_out() -> None:
+    settings = ["distill.temperatur=2", "student.training.epochs=0", "precision=fp16"]
+    with pytest.raises(ConfigError) as caught:
+        resolve({}, settings=settings)
+    text = str(caught.value)
+    assert caught.value.exit_code == 2
+    assert "unknown key 'temperatur' in distill; did you mean 'temperature'?" in text
+    assert "student.training.epochs" in text
+    assert "got 0" in text
+    assert "precision" in text
+
+
+@pytest.mark.parametrize("workers", [0, -1, 5, 7, 24])
+def test_workers_must_divide_the_lanes(workers: int) -> None:
+    with pytest.raises(ConfigError, match="1, 2, 3, 4, 6, 12"):
+        resolve({"workers": workers})
+
+
+@pytest.mark.parametrize("setting", ["epochs", "=3", "student..epochs=3", "seed=[1"])
+def test_a_setting_of_another_form_is_refused(setting: str) -> None:
+    with pytest.raises(ConfigError, match="--set"):
+        resolve({}, settings=[setting])
+
+
+@pytest.mark.parametrize(("content", "why"), [("- 1\n- 2\n", "keys and values"), ("a: [1\n", "not YAML")])
+def test_a_config_file_that_is_no_mapping_is_refused(tmp_path: Path, content: str, why: str) -> None:
+    file = tmp_path / "job.yaml"
+    file.write_text(content)
+    with pytest.raises(ConfigError, match=why):
+        resolve({}, config=str(file))
+
+
+def test_a_config_file_that_is_not_there_is_refused() -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        resolve({}, config="no-such.yaml")
+
+
+def test_merging_replaces_lists_and_keeps_siblings() -> None:
+    assert merged({"a": {"b": [1], "c": 2}}, {"a": {"b": [3, 4]}}) == {"a": {"b": [3, 4], "c": 2}}
+    source = {"a": {"b": 1}}
+    merged(source)["a"]["b"] = 2
+    assert source == {"a": {"b": 1}}, "sources stay as they are"

@@ -1,0 +1,67 @@
+"""Several workers equal one: collectives, and whole bilevel runs with centring on unequal shards."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from worker_ranks import collectives, on_ranks, parameters, train
+
+from tgeokd_ray.objectives.settings import OptimizerSpec
+from tgeokd_ray.training.worker import LocalWorker
+
+
+def test_the_lonely_worker_changes_nothing() -> None:
+    worker = LocalWorker()
+    value = torch.randn(3, requires_grad=True)
+    assert worker.global_mean(value, 0.0) is value
+    assert torch.equal(worker.mean({"a": value}, 0.0)["a"], value.detach())
+    assert worker.gather(value)[0] is value
+    worker.report({"loss": 1.0})
+    assert worker.reports == [{"loss": 1.0}]
+
+
+@pytest.mark.timeout(180)
+def test_collectives_are_weighted_means_forward_and_backward() -> None:
+    # weights 1, 2, 0 on values 0, 1, 2: mean (0 * 1 + 1 * 2) / 3; gradients 1, 2, 3: (1 * 1 + 2 * 2) / 3
+    for facts in on_ranks(3, collectives):
+        assert facts["mean"] == pytest.approx([2 / 3, 1.0])
+        assert facts["gradient"] == pytest.approx([5 / 3, 2.0])
+        assert facts["pair"][0] == pytest.approx([2 / 3, 1.0])
+        assert facts["pair"][1:] == [[[1.0, 1.0], [1.0, 1.0]], "torch.float32"]
+        assert facts["nothing"] == [0.0, 0.0]
+        assert facts["gather"] == [[], [[0, 1]], [[0, 1], [2, 3]]]
+        assert facts["broadcast"] == [1]
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(("precision", "bound"), [("fp64", 1e-12), ("fp32", 1e-5)])
+def test_two_and_three_workers_end_where_one_does(  # type: ignore[no-untyped-def]
+    small, tmp_path: Path, precision: str, bound: float
+) -> None:
+    """48 bilevel steps with centring and clipping through Adam; no dropout, whose draws differ by rank."""
+    spec = small.spec(
+        precision=precision,
+        epochs=8,
+        patience=8,
+        model={"kind": "mlp", "hidden": [8], "embedding": 3},
+        optimizer=OptimizerSpec(kind="adam", learning_rate=1e-3, clip_norm=0.5),
+        class_weights="balanced",
+    )
+    runs = {}
+    for world in (1, 2, 3):
+        places = {"root": str(tmp_path / str(world)), "folder": str(tmp_path / str(world) / "run")}
+        results = on_ranks(world, train, replace(spec, **places))
+        assert len({finished[0].digest for finished in results}) == 1, "every rank knows the same artifact"
+        runs[world] = results[0][0]
+    reference = parameters(runs[1])
+    assert {key.split("/")[0] for key in reference} == {"model", "fusion"}
+    for world in (2, 3):
+        for name, value in parameters(runs[world]).items():
+            # Adam magnifies rounding in the fusion network, whose gradients are small; the student barely feels it.
+            slack = bound if name.startswith("model/") else 100 * bound
+            assert (value - reference[name]).abs().max() <= slack, (world, name)
+        assert runs[world].metrics["test"]["auc"] == pytest.approx(runs[1].metrics["test"]["auc"], abs=1e-6)
+        assert runs[world].metrics["ratio"]["mean"] == pytest.approx(runs[1].metrics["ratio"]["mean"], abs=100 * bound)

@@ -1,0 +1,1 @@
+"""What a job is told, checked whole before anything starts."""

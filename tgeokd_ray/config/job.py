@@ -1,0 +1,111 @@
+"""The configuration of a job: frozen, complete, every default written out."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from tgeokd_ray.tables.validation import Strict, raise_all
+
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Metric = Literal["auc", "nll", "accuracy", "macro_f1", "average_precision"]
+
+
+class Model(Strict):
+    """A network of `models/`: what `models.build` takes. `embedding` is the width of a categorical value."""
+
+    kind: Literal["mlp", "wide_deep", "dcnv2"] = "mlp"
+    hidden: tuple[Count, ...] = (64, 64)
+    embedding: Count = 8
+    cross_layers: Count = 2
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    members: Count = 1
+
+
+class Optimizer(Strict):
+    """How parameters move; `clip_norm` bounds the global gradient norm before the update."""
+
+    kind: Literal["sgd", "momentum", "adam", "adamw"] = "adam"
+    learning_rate: Positive = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    clip_norm: Positive | None = None
+
+
+class Training(Strict):
+    """How long, in which batches, and how rare classes count. `oversample` caps how often a rare row is repeated."""
+
+    epochs: Count = 10
+    batch_rows: Count = 1024
+    warm_up_steps: Annotated[int, Field(ge=0)] = 0
+    patience: Annotated[int, Field(ge=0)] = 3
+    class_weights: Literal["none", "balanced"] = "none"
+    oversample: Count = 1
+    optimizer: Optimizer = Optimizer()
+
+
+class Teacher(Strict):
+    """The large network; it trains on the `teacher` split and never sees a student's row."""
+
+    model: Model = Model(kind="dcnv2", hidden=(256, 128), embedding=16, dropout=0.1)
+    training: Training = Training()
+
+
+class Student(Strict):
+    """The small network, the same for every rule."""
+
+    model: Model = Model(kind="mlp", hidden=(16,), embedding=4)
+    training: Training = Training(epochs=20)
+
+
+class Fusion(Strict):
+    """The fusion network and its outer steps: every `every` inner steps, after the share `warm_up` of all steps.
+
+    `level` is the mean ratio of the centred form: a number, or `chosen` for the constant that won on valid.
+    """
+
+    features: Literal["label_aligned", "paper", "vertices", "edges"] = "label_aligned"
+    hidden: Count = 32
+    centred: bool = True
+    level: Literal["chosen"] | Annotated[float, Field(gt=0, lt=1)] = "chosen"
+    every: Count = 4
+    batch_rows: Count = 2048
+    warm_up: Share = 0.05
+    optimizer: Optimizer = Optimizer(learning_rate=3e-3)
+
+
+class Distill(Strict):
+    """What students learn from the teacher: temperature, the constants to choose from on valid, the learned ratio."""
+
+    temperature: Positive = 1.0
+    constants: tuple[Share, ...] = (0.25, 0.5, 0.75)
+    fusion: Fusion = Fusion()
+
+    @model_validator(mode="after")
+    def _some_constant(self) -> Distill:
+        raise_all([] if self.constants else ["constants must name at least one ratio, got none"])
+        return self
+
+
+class Job(Strict):
+    """One distillation job, from raw files to a table of results."""
+
+    card: str = "synthetic_ctr"
+    data: tuple[str, ...] = ()
+    root: str = "artifacts"
+    run: str | None = None
+    workers: int = 1
+    seed: Annotated[int, Field(ge=0, lt=1 << 31)] = 0
+    device: Literal["cpu", "cuda", "auto"] = "auto"
+    precision: Literal["fp32", "bf16", "fp64"] = "fp32"
+    threads: Count = 1
+    feed: Literal["direct", "ray_data"] = "ray_data"
+    metric: Metric = "auc"
+    checkpoint_seconds: Positive = 15.0
+    intervals: Annotated[int, Field(ge=0)] = 200
+    teacher: Teacher = Teacher()
+    student: Student = Student()
+    distill: Distill = Distill()

@@ -1,0 +1,1 @@
+"""One process of a run: worker protocol, steps, the one loop, checkpoints, evaluation. Ray is unknown here."""

@@ -1,0 +1,116 @@
+"""The rows of one run on one worker: train batches, outer batches, and sequential passes over any split."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tgeokd_ray.errors import DataError
+from tgeokd_ray.feed.batches import Feed, Rows
+from tgeokd_ray.feed.reader import DirectReader, UnitReader
+from tgeokd_ray.feed.sampler import Sampler, oversampling_factors
+from tgeokd_ray.feed.table import EncodedTable, LogitsTable
+from tgeokd_ray.training.spec import RunSpec
+from tgeokd_ray.training.worker import Worker
+
+OUTER_SEED = 7_919
+
+
+class Source(Protocol):
+    """Where rows and class means come from: the files themselves, or a cluster's streams and its object store."""
+
+    def reader(self, table: EncodedTable, logits: Sequence[LogitsTable], split: str) -> UnitReader:
+        """A reader of this split's units, joined with the logits given."""
+
+    def class_means(self, logits: LogitsTable) -> NDArray[np.float32]:
+        """Mean teacher distribution per class, [C, C]."""
+
+
+class DirectSource:
+    """Files on a disk that this process sees, read ahead by a thread."""
+
+    def reader(self, table: EncodedTable, logits: Sequence[LogitsTable], split: str) -> UnitReader:
+        return DirectReader(table, logits, split)
+
+    def class_means(self, logits: LogitsTable) -> NDArray[np.float32]:
+        return np.asarray(logits.class_means, dtype=np.float32)
+
+
+@dataclass
+class OuterStream:
+    """Random access to the outer batches in their endless order: batch j is step j mod S of epoch j div S."""
+
+    feed: Feed
+    _next: int = 0
+    _batches: Iterator[Rows] = field(default_factory=lambda: iter(()))
+
+    def at(self, index: int) -> Rows:
+        """The rows of outer batch `index` on this worker; consecutive indices read on, any other index seeks."""
+        epoch, step = divmod(index, self.feed.steps_per_epoch)
+        if index != self._next or step == 0:
+            self._batches = self.feed.batches(epoch, start_step=step)
+        self._next = index + 1
+        return next(self._batches)
+
+
+@dataclass(frozen=True)
+class RunData:
+    """Opened artifacts of a run and its feeds. `outer` is None where the rule learns nothing; `class_means` [M, C, C]
+    holds the mean teacher distribution of the train rows of every class."""
+
+    table: EncodedTable
+    logits: tuple[LogitsTable, ...]
+    train: Feed
+    outer: OuterStream | None
+    passes: dict[str, Feed]
+    class_means: Tensor
+    evaluation_rows: int
+
+    def sequential(self, split: str) -> Iterator[Rows]:
+        """This worker's share of the split, in stored order, without logits."""
+        return self.passes[split].sequential(self.evaluation_rows)
+
+
+def open_data(spec: RunSpec, worker: Worker, source: Source, *, learned: bool) -> RunData:
+    """Open the artifacts that `spec` names and set up the feeds; DataError for a split without rows."""
+    table = EncodedTable.open(Path(spec.table))
+    logits = tuple(LogitsTable.open(Path(path), table) for path in spec.logits)
+    for split in (spec.split, "valid", "test", *((spec.outer_split,) if learned else ())):
+        if not table.splits.get(split):
+            raise DataError(
+                f"split {split!r} of table {table.label} has no rows, and run {spec.name} needs them",
+                fix="give it a share under `splits` in the card",
+            )
+
+    def feed(split: str, sources: Sequence[LogitsTable], rows: int, seed: int, repeats: Sequence[int] | None) -> Feed:
+        sampler = Sampler(table.units(split), rows, seed, repeats=repeats)
+        reader = source.reader(table, sources, split)
+        return Feed(reader, sampler, rank=worker.rank, world=worker.size, cache_bytes=spec.cache_bytes)
+
+    repeats = oversampling_factors(table.label_counts(spec.split), spec.oversample) if spec.oversample > 1 else None
+    outer_rows = min(spec.fusion.batch_rows, table.splits.get(spec.outer_split, 0))
+    return RunData(
+        table=table,
+        logits=logits,
+        train=feed(spec.split, logits, spec.batch_rows, spec.data_seed, repeats),
+        outer=OuterStream(feed(spec.outer_split, (), outer_rows, spec.data_seed + OUTER_SEED, None))
+        if learned
+        else None,
+        passes={split: feed(split, (), spec.evaluation_rows, 0, None) for split in ("valid", "test")},
+        class_means=_class_means(logits, source, len(table.classes)),
+        evaluation_rows=spec.evaluation_rows,
+    )
+
+
+def _class_means(logits: Sequence[LogitsTable], source: Source, num_classes: int) -> Tensor:
+    """Mean teacher distribution per class, [M, C, C] float32; M = 0 for a teacher's own run."""
+    if not logits:
+        return torch.zeros(0, num_classes, num_classes)
+    return torch.stack([torch.tensor(source.class_means(table), dtype=torch.float32) for table in logits])

@@ -1,0 +1,109 @@
+"""One pass over a split: every worker scores its own units, summaries are merged, all workers hold the same results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tgeokd_ray.feed.batches import Rows
+from tgeokd_ray.metrics import Evaluation
+from tgeokd_ray.objectives.points import Context
+from tgeokd_ray.training.spec import HIGHER_IS_BETTER
+from tgeokd_ray.training.state import Tensors
+from tgeokd_ray.training.steps import Problem
+from tgeokd_ray.training.worker import Worker
+
+RATIO_BINS = 20
+
+
+def evaluate(
+    problem: Problem, theta: Tensors, batches: Iterator[Rows], worker: Worker, negative: int
+) -> list[Evaluation]:
+    """Summaries of the R students over the rows that `batches` yields on every worker, merged in the order of ranks."""
+    num_students = next(iter(theta.values())).shape[0]
+    num_classes = problem.class_means.shape[-1]
+    summaries = [Evaluation(num_classes, negative_class=negative) for _ in range(num_students)]
+    problem.module.eval()
+    with torch.inference_mode():
+        for rows in batches:
+            if len(rows) == 0:
+                continue
+            rows = rows.to(worker.device)
+            logits = problem.logits(theta, rows).float().cpu().numpy()
+            labels = rows.labels.cpu().numpy()
+            for summary, scores in zip(summaries, logits, strict=True):
+                summary.add(scores, labels)
+    problem.module.train()
+    return [_merge(summary, worker) for summary in summaries]
+
+
+def _merge(summary: Evaluation, worker: Worker) -> Evaluation:
+    if worker.size == 1:
+        return summary
+    arrays = summary.to_arrays()
+    gathered = {
+        name: [part.cpu().numpy() for part in worker.gather(torch.from_numpy(np.array(value)).to(worker.device))]
+        for name, value in sorted(arrays.items())
+    }
+    parts = [Evaluation.from_arrays({name: ranks[r] for name, ranks in gathered.items()}) for r in range(worker.size)]
+    return reduce(Evaluation.merge, parts)
+
+
+def signed(results: dict[str, Any], metric: str) -> float:
+    """The metric such that higher is better; minus infinity where it is undefined."""
+    value = results.get(metric)
+    if value is None:
+        return -float("inf")
+    return float(value) if HIGHER_IS_BETTER[metric] else -float(value)
+
+
+@dataclass(frozen=True)
+class RatioSummary:
+    """What the fusion ratio did on a split: counts [R, bins] over (0, 1), sum and rows per class [R, C]."""
+
+    counts: Tensor
+    sums: Tensor
+    rows: Tensor
+
+    def results(self, student: int) -> dict[str, Any]:
+        """JSON-ready: mean, histogram with its edges, mean per class index (null for a class without rows)."""
+        sums, rows = self.sums[student], self.rows[student]
+        by_class = {str(c): (float(s / n) if n else None) for c, (s, n) in enumerate(zip(sums, rows, strict=True))}
+        edges = [round(k / RATIO_BINS, 10) for k in range(RATIO_BINS + 1)]
+        histogram = {"edges": edges, "counts": [int(count) for count in self.counts[student]]}
+        return {"mean": float(sums.sum() / rows.sum().clamp_min(1)), "histogram": histogram, "by_class": by_class}
+
+
+def summarise_ratio(
+    problem: Problem, theta: Tensors, omega: Tensors, batches: Iterator[Rows], worker: Worker
+) -> RatioSummary:
+    """The total teacher weight of every row that `batches` yields, with the statistics of its own global batch.
+
+    Every worker must yield the same number of batches: the rule's batch statistics are collectives.
+    """
+    num_students, num_classes = next(iter(theta.values())).shape[0], problem.class_means.shape[-1]
+    counts = torch.zeros(num_students, RATIO_BINS, dtype=torch.float64)
+    sums, seen = (torch.zeros(num_students, num_classes, dtype=torch.float64) for _ in range(2))
+    problem.module.eval()
+    with torch.no_grad():
+        for rows in batches:
+            rows = rows.to(worker.device)
+            points = problem.points(problem.logits(theta, rows), rows)
+            weights = problem.rule.weights(
+                omega, points, Context(progress=1.0, generator=None, mean=worker.global_mean)
+            )
+            ratio = weights[..., 1:].sum(-1).double().cpu()
+            labels = rows.labels.cpu().expand_as(ratio)
+            bins = (ratio * RATIO_BINS).long().clamp_(0, RATIO_BINS - 1)
+            counts.scatter_add_(1, bins, torch.ones_like(ratio))
+            sums.scatter_add_(1, labels, ratio)
+            seen.scatter_add_(1, labels, torch.ones_like(ratio))
+    problem.module.train()
+    merged = [torch.stack(worker.gather(value.to(worker.device))).sum(0).cpu() for value in (counts, sums, seen)]
+    return RatioSummary(*merged)

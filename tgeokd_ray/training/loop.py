@@ -1,0 +1,131 @@
+"""The one loop: epochs of steps, an outer step now and then, evaluation on valid, checkpoints, early stopping.
+
+Teachers, students, packs and every rule go through it; one worker or many.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tgeokd_ray.errors import DataError
+from tgeokd_ray.events import Progress
+from tgeokd_ray.feed.batches import Rows
+from tgeokd_ray.training.checkpoint import Checkpoints
+from tgeokd_ray.training.data import RunData
+from tgeokd_ray.training.evaluation import evaluate, signed
+from tgeokd_ray.training.log import MetricsLog
+from tgeokd_ray.training.spec import RunSpec
+from tgeokd_ray.training.state import State
+from tgeokd_ray.training.steps import Step
+from tgeokd_ray.training.worker import Worker
+
+SCALARS = ("auc", "nll", "accuracy", "macro_f1", "average_precision")
+
+
+@dataclass
+class Loop:
+    """Runs `spec` from `state` to its end on one worker; every worker calls it with its own part of the data."""
+
+    spec: RunSpec
+    step: Step
+    data: RunData
+    worker: Worker
+    checkpoints: Checkpoints
+    log: MetricsLog
+    progress: Progress
+    _saved: float = field(default_factory=time.monotonic)
+
+    def run(self, state: State) -> State:
+        """Train until the epochs or every student's patience are used up; the best state on valid is in `best_theta`.
+
+        An interruption commits a checkpoint first. DataError where the loss stops being finite.
+        """
+        try:
+            while state.epoch < self.spec.epochs and not state.exhausted(self.spec.patience):
+                for reached in self._epoch(state):
+                    state = reached  # what an interruption saves
+                    self._keep(state)
+        except (KeyboardInterrupt, SystemExit):
+            self._save(state)
+            raise
+        return state
+
+    def _epoch(self, state: State) -> Iterator[State]:
+        steps = self.data.train.steps_per_epoch
+        total = self.spec.epochs * steps
+        for rows in self.data.train.batches(state.epoch, start_step=state.step - state.epoch * steps):
+            rows = rows.to(self.worker.device)
+            self._seed(state.step)
+            state, measures = self.step(state, rows, self._outer(state.step, total), state.step / total)
+            state = replace(state, totals={name: state.totals[name] + measures[name] for name in measures})
+            self._check(state, measures, rows)
+            self._log(state, steps)
+            if state.step % steps:
+                yield state
+        yield self._finish_epoch(state, steps)
+
+    def _finish_epoch(self, state: State, steps: int) -> State:
+        results = self.evaluate("valid", state)
+        value = torch.tensor([signed(r, self.spec.metric) for r in results], dtype=torch.float64).to(state.best)
+        state = state.with_best(value, self.spec.patience)
+        entry: dict[str, Any] = {"epoch": state.epoch, "step": state.step}
+        entry |= {name: (total / steps).tolist() for name, total in state.totals.items()}
+        entry |= {f"valid_{name}": [r.get(name) for r in results] for name in SCALARS}
+        self.log.write(entry)
+        self.worker.report({self.spec.metric: float(value.max())})
+        self.progress.advanced(self.spec.name, 0, f"{self.spec.metric} {abs(float(value.max())):.4f}")
+        zeros = {name: torch.zeros_like(total) for name, total in state.totals.items()}
+        return replace(state, epoch=state.epoch + 1, history=(*state.history, entry), totals=zeros)
+
+    def evaluate(self, split: str, state: State) -> list[dict[str, Any]]:
+        """Results of the R students on a split, with the current parameters."""
+        batches = self.data.sequential(split)
+        negative = self.data.table.negative
+        return [e.results() for e in evaluate(self.step.problem, state.theta, batches, self.worker, negative)]
+
+    def _outer(self, step: int, total: int) -> Rows | None:
+        """The outer batch of this inner step: every `every` steps once the warm-up is over, a pure function of it."""
+        if self.data.outer is None:
+            return None
+        first = math.ceil(self.spec.fusion.warm_up * total)
+        every = self.spec.fusion.every
+        if step < first or (step - first) % every:
+            return None
+        return self.data.outer.at((step - first) // every).to(self.worker.device)
+
+    def _seed(self, step: int) -> None:
+        """Dropout draws from the global generator: seeded per step and rank, a resumed run repeats its draws."""
+        torch.manual_seed(((self.spec.model_seeds[0] * 1_000_003 + step) * 12 + self.worker.rank) % (1 << 63))
+
+    def _check(self, state: State, measures: dict[str, Tensor], rows: Rows) -> None:
+        every = 1 if self.worker.device.type == "cpu" else self.spec.log_every
+        if state.step % every or bool(torch.isfinite(measures["loss"]).all()):
+            return
+        ids = ", ".join(str(int(i)) for i in rows.row_id[:5])
+        raise DataError(
+            f"{self.spec.name}: the loss is not finite at step {state.step} (rows {ids}, ...)",
+            fix="lower optimizer.learning_rate or set optimizer.clip_norm; the last checkpoint is kept",
+        )
+
+    def _log(self, state: State, steps: int) -> None:
+        if state.step % self.spec.log_every == 0 or state.step % steps == 0:
+            since = state.step - state.epoch * steps
+            mean = {name: (total / since).tolist() for name, total in state.totals.items()}
+            self.log.write({"epoch": state.epoch, "step": state.step, **mean})
+        self.progress.advanced(self.spec.name, 1)
+
+    def _keep(self, state: State) -> None:
+        if time.monotonic() - self._saved >= self.spec.checkpoint_seconds:
+            self._save(state)
+
+    def _save(self, state: State) -> None:
+        if self.worker.rank == 0 and state.step:
+            self.checkpoints.save(state)
+        self._saved = time.monotonic()

@@ -1,0 +1,92 @@
+"""What a finished run leaves behind: figures of its best parameters, and the artifact that holds both."""
+
+from __future__ import annotations
+
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tgeokd_ray.artifacts import Artifact, open_artifact, save_tensors, staging, write_json
+from tgeokd_ray.metrics import Evaluation
+from tgeokd_ray.models import count_parameters
+from tgeokd_ray.training.data import RunData
+from tgeokd_ray.training.evaluation import evaluate, summarise_ratio
+from tgeokd_ray.training.reuse import parents
+from tgeokd_ray.training.spec import RunSpec
+from tgeokd_ray.training.state import State
+from tgeokd_ray.training.steps import Problem
+from tgeokd_ray.training.worker import Worker
+
+COPIED = ("encoder.json", "card.json")
+WITH_INTERVALS = ("auc", "nll", "accuracy")
+
+
+def measure(spec: RunSpec, problem: Problem, state: State, data: RunData, worker: Worker) -> list[dict[str, Any]]:
+    """Per student of the pack: results of its best parameters on valid and test, its history, what its ratio did."""
+    theta, omega = state.best_theta, state.best_omega
+    valid, test = (
+        evaluate(problem, theta, data.sequential(split), worker, data.table.negative) for split in ("valid", "test")
+    )
+    ratio = None
+    if data.logits and problem.rule.kind != "labels":
+        ratio = summarise_ratio(problem, theta, omega, data.train.batches(0), worker)
+    students = []
+    for r in range(state.num_students):
+        metrics: dict[str, Any] = {"valid": valid[r].results(), "test": _with_intervals(test[r], spec)}
+        metrics["history"] = [{k: v[r] if isinstance(v, list) else v for k, v in e.items()} for e in state.history]
+        metrics |= {"epoch": int(state.best_epoch[r]), "steps": state.step}
+        metrics |= {"parameters": count_parameters(problem.module), "rule": dict(spec.rule)}
+        if ratio is not None:
+            metrics["ratio"] = ratio.results(r)
+        students.append(metrics)
+    return students
+
+
+def _with_intervals(evaluation: Evaluation, spec: RunSpec) -> dict[str, Any]:
+    """Results with 95 % bootstrap intervals by rows, while the pass is small enough to have kept its rows."""
+    results = evaluation.results()
+    if spec.intervals and evaluation.exact:
+        for metric in WITH_INTERVALS:
+            found = evaluation.interval(metric, replicates=spec.intervals, seed=spec.data_seed)
+            results[f"{metric}_interval"] = None if found is None else list(found)
+    return results
+
+
+def commit(
+    spec: RunSpec, state: State, data: RunData, metrics: list[dict[str, Any]], record: dict[str, Any]
+) -> Artifact:
+    """Write the run's artifact: parameters, metrics, how to build the model, and the encoder that its inputs need."""
+    table = open_artifact(Path(spec.table))
+    model = {
+        "model": dict(spec.model),
+        "num_numeric": data.table.num_numeric,
+        "num_ids": data.table.num_ids,
+        "num_categorical": data.table.num_categorical,
+        "classes": list(data.table.classes),
+    }
+    with staging(spec.root, spec.kind, spec.artifact, arguments=spec.arguments(), parents=parents(spec)) as stage:
+        for r in range(state.num_students):
+            suffix = "" if state.num_students == 1 else f"-{r}"
+            theta = {name: value[r].cpu() for name, value in state.best_theta.items()}
+            omega = {name: value[r].cpu() for name, value in state.best_omega.items()}
+            stage.write(f"model{suffix}.safetensors", partial(_tensors, theta))
+            if omega:
+                stage.write(f"fusion{suffix}.safetensors", partial(_tensors, omega))
+        stage.write("metrics.json", partial(_json, metrics[0] if len(metrics) == 1 else {"students": metrics}))
+        stage.write("model.json", partial(_json, model))
+        for name in COPIED:
+            stage.write(name, partial(_copy, table.file(name)))
+        return stage.commit(schema={"classes": list(data.table.classes)}, record=record)
+
+
+def _tensors(tensors: dict[str, Any], path: Path) -> None:
+    save_tensors(path, tensors, finite=True)
+
+
+def _json(value: Any, path: Path) -> None:
+    write_json(path, value)
+
+
+def _copy(source: Path, path: Path) -> None:
+    shutil.copyfile(source, path)

@@ -1,0 +1,54 @@
+"""Which runs are already there: answered from manifests alone, without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tgeokd_ray.artifacts import Artifact, find, inputs_digest, open_artifact, read_json
+from tgeokd_ray.training.spec import Finished, RunSpec
+
+Plan = Callable[[Sequence[Finished]], Sequence[RunSpec]]
+METRICS_BYTES = 64 << 20
+
+
+def parents(spec: RunSpec) -> dict[str, Artifact]:
+    """The artifacts that the run's result is made from, by role: `table`, and `logits` (numbered when several)."""
+    roles = ["logits"] if len(spec.logits) == 1 else [f"logits_{m}" for m in range(len(spec.logits))]
+    paths = {"table": spec.table, **dict(zip(roles, spec.logits, strict=True))}
+    return {role: open_artifact(Path(path)) for role, path in paths.items()}
+
+
+def run_inputs(spec: RunSpec) -> str:
+    """Digest of all that decides the run's result: kind, arguments, the content of its parents."""
+    return inputs_digest(spec.kind, spec.arguments(), {r: a.as_parent() for r, a in parents(spec).items()})
+
+
+def lookup(spec: RunSpec, inputs: str | None = None) -> Finished | None:
+    """The finished run, if its artifact was committed and is whole."""
+    artifact = find(Path(spec.root), spec.kind, spec.artifact, inputs or run_inputs(spec))
+    return None if artifact is None else finished(spec.name, artifact, reused=True, seconds=0.0)
+
+
+def finished(name: str, artifact: Artifact, *, reused: bool, seconds: float) -> Finished:
+    """The record of a committed run."""
+    return Finished(name, str(artifact.path), artifact.digest, load_metrics(artifact), reused, seconds)
+
+
+def load_metrics(artifact: Artifact) -> dict[str, Any]:
+    """`metrics.json` of a teacher or student, with the pace of its training from the manifest's record."""
+    metrics: dict[str, Any] = read_json(artifact.file("metrics.json"), METRICS_BYTES)
+    return metrics | {"rows_per_second": artifact.manifest.record.get("rows_per_second")}
+
+
+def replay(plan: Plan) -> list[Finished] | None:
+    """What executing the plan would return if every run of it is already there; None if any is missing."""
+    done: list[Finished] = []
+    while specs := plan(done):
+        for spec in specs:
+            run = lookup(spec)
+            if run is None:
+                return None
+            done.append(run)
+    return done

@@ -1,0 +1,98 @@
+"""What one run is: plain frozen values, which a worker on another machine reads without pydantic or Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from tgeokd_ray.errors import UserError
+from tgeokd_ray.objectives.settings import OptimizerSpec
+
+# Where a run lies and how it paces itself: fields of a RunSpec that do not decide its numbers.
+PLACES = (
+    "name",
+    "kind",
+    "artifact",
+    "root",
+    "folder",
+    "table",
+    "logits",
+    "log_every",
+    "checkpoint_seconds",
+    "evaluation_rows",
+    "cache_bytes",
+)
+HIGHER_IS_BETTER = {"auc": True, "accuracy": True, "macro_f1": True, "average_precision": True, "nll": False}
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """How the fusion network is trained: its optimizer, an outer step every `every` inner steps on `batch_rows` outer
+    rows, from the share `warm_up` of all steps on (Adam's first steps carry no signal)."""
+
+    optimizer: OptimizerSpec = field(default_factory=lambda: OptimizerSpec(kind="adam", learning_rate=3e-3))
+    every: int = 4
+    batch_rows: int = 1024
+    warm_up: float = 0.05
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """One training run, complete: a teacher has no `logits`, a student has one logits artifact per teacher.
+
+    Paths are artifact versions. `model_seeds` has one entry per student of the pack (R); data and order come from
+    `data_seed`. `intervals` is the number of bootstrap replicates behind the test figures' intervals. `arguments()` is
+    what the artifact's digest covers: all but PLACES.
+    """
+
+    name: str
+    kind: str
+    artifact: str
+    root: str
+    folder: str
+    table: str
+    logits: tuple[str, ...] = ()
+    split: str = "train"
+    outer_split: str = "outer"
+    model: Mapping[str, Any] = field(default_factory=dict)
+    optimizer: OptimizerSpec = field(default_factory=lambda: OptimizerSpec(kind="adam", learning_rate=1e-3))
+    rule: Mapping[str, Any] = field(default_factory=lambda: {"kind": "labels"})
+    fusion: Fusion = field(default_factory=Fusion)
+    temperature: float = 1.0
+    epochs: int = 10
+    batch_rows: int = 1024
+    intervals: int = 200
+    warm_up_steps: int = 0
+    patience: int = 3
+    metric: str = "auc"
+    class_weights: str = "none"
+    oversample: int = 1
+    precision: str = "fp32"
+    data_seed: int = 0
+    model_seeds: tuple[int, ...] = (0,)
+    log_every: int = 50
+    checkpoint_seconds: float = 15.0
+    evaluation_rows: int = 8192
+    cache_bytes: int = 1 << 30
+
+    def arguments(self) -> dict[str, Any]:
+        """Everything that decides the numbers, JSON-ready; parents are named by digest beside it."""
+        values = asdict(self)
+        for place in PLACES:
+            values.pop(place)
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What came of one run: its artifact and metrics (`valid`, `test`, `history`, `ratio`), or the user's error."""
+
+    name: str
+    artifact: str
+    digest: str
+    metrics: Mapping[str, Any]
+    reused: bool
+    seconds: float
+    rows: int = 0
+    error: UserError | None = None
