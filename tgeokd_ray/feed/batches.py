@@ -1,0 +1,172 @@
+"""One worker's part of every global batch, and passes over a split in stored order."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from itertools import accumulate
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tgeokd_ray.feed.reader import UnitReader
+from tgeokd_ray.feed.rows import Rows, collect, concatenate, decode
+from tgeokd_ray.feed.sampler import Epoch, Sampler, Window, lanes
+from tgeokd_ray.feed.units import Unit
+
+__all__ = ["Feed", "Rows", "decode"]
+
+CACHE_BYTES = 1 << 30
+
+
+class Feed:
+    """Rows of one split for worker `rank` of `world`.
+
+    What all workers together get in a step does not depend on `world`, on where reading began, or on the cache. A split
+    that fits in `cache_bytes` is read once and held; of a larger one up to 12 / world windows of four units are in
+    memory. One unit more is read at first, for the widths of the columns. ConfigError unless `world` divides 12.
+    """
+
+    def __init__(
+        self, reader: UnitReader, sampler: Sampler, rank: int = 0, world: int = 1, *, cache_bytes: int = CACHE_BYTES
+    ) -> None:
+        self._reader = reader
+        self._sampler = sampler
+        self._lanes = lanes(rank, world)
+        self._rank, self._world = rank, world
+        self._cache_bytes = cache_bytes
+        self._held: dict[tuple[Unit, ...], Rows] = {}
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self._sampler.steps_per_epoch
+
+    def batches(self, epoch: int, start_step: int = 0) -> Iterator[Rows]:
+        """This worker's rows of the steps of an epoch from `start_step` on, lane by lane; parts may be empty.
+
+        Unless the split is held, starting late reads the windows in flight at that step and what follows, no more.
+        """
+        if start_step >= self.steps_per_epoch:
+            return
+        order = self._sampler.epoch(epoch)
+        held = self._hold(self._sampler.units)
+        parts = self._streamed(order, start_step) if held is None else self._gathered(held, order, start_step)
+        for rows in parts:
+            yield rows.as_batch()
+
+    def sequential(self, batch_rows: int) -> Iterator[Rows]:
+        """This worker's share of the split, every world-th unit, in stored order, at most `batch_rows` rows at a time.
+
+        All workers yield equally many batches; one with fewer rows ends with empty ones.
+        """
+        shares = [self._sampler.units[rank :: self._world] for rank in range(self._world)]
+        num_batches = [-(-_num_rows(share) // batch_rows) for share in shares]
+        if max(num_batches) == 0:
+            return
+        share = shares[self._rank]
+        held = self._hold(share)
+        for rows in _rebatched(self._decoded(share) if held is None else [held], batch_rows):
+            yield rows.as_batch()
+        for _ in range(max(num_batches) - num_batches[self._rank]):
+            yield self._layout.as_batch()
+
+    def _gathered(self, held: Rows, order: Epoch, start_step: int) -> Iterator[Rows]:
+        """Each batch by one gather from the held split: the epoch's order is laid out beforehand."""
+        units = self._sampler.units
+        firsts = dict(zip(units, accumulate((unit.rows for unit in units), initial=0), strict=False))
+        labels = held.labels.numpy()
+        served = [(order.ends(lane), _positions(order, lane, firsts, labels)) for lane in self._lanes]
+        for step in range(start_step, order.steps):
+            index = np.concatenate([positions[ends[step] : ends[step + 1]] for ends, positions in served])
+            yield held.take(torch.from_numpy(index))
+
+    def _streamed(self, order: Epoch, start_step: int) -> Iterator[Rows]:
+        """Each batch from one window per lane; windows are read in the order in which the lanes reach them."""
+        ends = {lane: order.ends(lane).tolist() for lane in self._lanes}
+        windows = _schedule(order, ends, start_step)
+        decoded = self._decoded([unit for window in windows for unit in window.units])
+        coming = iter(windows)
+        current: dict[int, tuple[Window, Rows]] = {}
+        for step in range(start_step, order.steps):
+            pieces = []
+            for lane in self._lanes:
+                first, end = ends[lane][step : step + 2]
+                while first < end:
+                    if lane not in current or first >= current[lane][0].end:
+                        current.pop(lane, None)
+                        window = next(coming)
+                        current[lane] = window, _shuffled(order, window, decoded)
+                    window, rows = current[lane]
+                    piece = rows[first - window.first : end - window.first]
+                    pieces.append(piece)
+                    first += len(piece)
+            yield concatenate(pieces or [self._layout])
+
+    def _hold(self, units: tuple[Unit, ...]) -> Rows | None:
+        """The rows of `units` in memory, read at the first call; None if they do not fit beside what is held."""
+        if units not in self._held:
+            rows = _num_rows(units)
+            total = rows + sum(len(held) for held in self._held.values())
+            if total * self._layout.bytes_per_row > self._cache_bytes:
+                return None
+            self._held[units] = collect(self._decoded(units), self._layout, rows)
+        return self._held[units]
+
+    @cached_property
+    def _layout(self) -> Rows:
+        """No rows, with the columns of this split."""
+        return next(self._decoded(self._sampler.units[:1])).take(torch.empty(0, dtype=torch.int64))
+
+    def _decoded(self, units: Sequence[Unit]) -> Iterator[Rows]:
+        num_classes = len(self._sampler.units[0].labels)
+        for table in self._reader(units):
+            yield decode(table, num_classes)
+
+
+def _num_rows(units: Iterable[Unit]) -> int:
+    return sum(unit.rows for unit in units)
+
+
+def _positions(order: Epoch, lane: int, firsts: Mapping[Unit, int], labels: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Where the rows that a lane serves, in order, lie in a split held as a whole."""
+    parts = [np.empty(0, dtype=np.int64)]
+    for window in order.lanes[lane]:
+        stored = np.concatenate([np.arange(firsts[unit], firsts[unit] + unit.rows) for unit in window.units])
+        parts.append(stored[order.order(window, labels[stored])])
+    return np.concatenate(parts)
+
+
+def _schedule(order: Epoch, ends: Mapping[int, Sequence[int]], start_step: int) -> list[Window]:
+    """The windows that these lanes need from `start_step` on, in the order in which they are reached."""
+    reached = []
+    for lane, lane_ends in ends.items():
+        for window in order.lanes[lane]:
+            if window.first < window.end and window.end > lane_ends[start_step]:
+                step = bisect_right(lane_ends, window.first) - 1
+                reached.append((max(step, start_step), lane, window.number, window))
+    return [window for *_, window in sorted(reached, key=lambda item: item[:3])]
+
+
+def _shuffled(order: Epoch, window: Window, decoded: Iterator[Rows]) -> Rows:
+    """The next window's rows in the order in which they are served, teachers' logits still beside them."""
+    rows = concatenate([next(decoded) for _ in window.units])
+    return rows.take(torch.from_numpy(order.order(window, rows.labels.numpy())))
+
+
+def _rebatched(parts: Iterable[Rows], batch_rows: int) -> Iterator[Rows]:
+    """The same rows in pieces of `batch_rows`; the last piece may be shorter."""
+    pieces: list[Rows] = []
+    room = batch_rows
+    for part in parts:
+        first = 0
+        while first < len(part):
+            pieces.append(part[first : first + room])
+            first += len(pieces[-1])
+            room -= len(pieces[-1])
+            if room == 0:
+                yield concatenate(pieces)
+                pieces, room = [], batch_rows
+    if pieces:
+        yield concatenate(pieces)

@@ -1,0 +1,120 @@
+"""Rows as tensors, and the one place where Arrow becomes torch.
+
+N rows, P numeric columns, F categorical columns, M teachers, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields
+from itertools import count, takewhile
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+from torch.utils.dlpack import from_dlpack
+
+from tgeokd_ray.errors import IntegrityError, Problem
+
+
+@dataclass(frozen=True)
+class Rows:
+    """`row_id` [N] int64, `numeric` [N, P] float32, `categorical` [N, F] fused ids, `labels` [N] class indices,
+    `weights` [N] float32, `logits` [N, M, C] float32.
+
+    Ids and labels are int64 in a batch and int32 as stored (`as_batch` widens them). The tensors may be views of
+    read-only memory that others share: never write into them.
+    """
+
+    row_id: Tensor
+    numeric: Tensor
+    categorical: Tensor
+    labels: Tensor
+    weights: Tensor
+    logits: Tensor
+
+    def __len__(self) -> int:
+        return self.row_id.shape[0]
+
+    def __getitem__(self, rows: slice) -> Rows:
+        return self._map(lambda tensor: tensor[rows])
+
+    def take(self, index: Tensor) -> Rows:
+        """The rows at the positions `index` [K] int64, in that order."""
+        return self._map(lambda tensor: tensor.index_select(0, index))
+
+    def to(self, device: torch.device | str) -> Rows:
+        """The same rows on `device`."""
+        return self._map(lambda tensor: tensor.to(device))
+
+    def as_batch(self) -> Rows:
+        """The same rows with ids and labels as int64, as embeddings and losses take them."""
+        return Rows(self.row_id, self.numeric, self.categorical.long(), self.labels.long(), self.weights, self.logits)
+
+    @property
+    def bytes_per_row(self) -> int:
+        """Memory of one row."""
+        return sum(tensor.element_size() * tensor.shape[1:].numel() for tensor in self.tensors())
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All tensors, in the order of the fields."""
+        return tuple(getattr(self, field.name) for field in fields(self))
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> Rows:
+        return Rows(*map(function, self.tensors()))
+
+
+def concatenate(parts: Sequence[Rows]) -> Rows:
+    """The rows of one or more parts, in order; a single part is returned as it is."""
+    if len(parts) == 1:
+        return parts[0]
+    return Rows(*map(torch.cat, zip(*(part.tensors() for part in parts), strict=True)))
+
+
+def collect(parts: Iterable[Rows], layout: Rows, num_rows: int) -> Rows:
+    """`concatenate` for parts that come one by one, shaped as `layout`, `num_rows` in all; never twice in memory."""
+    whole = Rows(*(tensor.new_empty(num_rows, *tensor.shape[1:]) for tensor in layout.tensors()))
+    first = 0
+    for part in parts:
+        for target, source in zip(whole.tensors(), part.tensors(), strict=True):
+            target[first : first + len(part)].copy_(source)
+        first += len(part)
+    return whole
+
+
+def decode(table: pa.Table, num_classes: int) -> Rows:
+    """The rows of one unit as stored, as views of Arrow's memory where it is one piece.
+
+    Columns row_id and label; numeric, categorical and weight where the table has them (weight 1 otherwise); logits_0,
+    logits_1, ... for M teachers. IntegrityError for a null.
+    """
+    names, rows = set(table.column_names), table.num_rows
+    teachers = takewhile(names.__contains__, (f"logits_{teacher}" for teacher in count()))
+    logits = [_tensor(table, name) for name in teachers]
+    return Rows(
+        row_id=_tensor(table, "row_id"),
+        numeric=_tensor(table, "numeric") if "numeric" in names else torch.empty(rows, 0),
+        categorical=_tensor(table, "categorical")
+        if "categorical" in names
+        else torch.empty(rows, 0, dtype=torch.int32),
+        labels=_tensor(table, "label"),
+        weights=_tensor(table, "weight") if "weight" in names else torch.ones(rows),
+        logits=_side_by_side(logits) if logits else torch.empty(rows, 0, num_classes),
+    )
+
+
+def _side_by_side(logits: Sequence[Tensor]) -> Tensor:
+    """[N, M, C]; one teacher's stay a view."""
+    return logits[0].unsqueeze(1) if len(logits) == 1 else torch.stack(list(logits), dim=1)
+
+
+def _tensor(table: pa.Table, name: str) -> Tensor:
+    """A column as [N], or [N, width] for lists of a fixed size; DLPack shares the memory and says nothing about it."""
+    column = table.column(name)
+    array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    width = array.type.list_size if pa.types.is_fixed_size_list(array.type) else None
+    values = array if width is None else array.flatten()
+    if array.null_count or values.null_count:
+        raise IntegrityError([Problem("a value is missing (null)", column=name)])
+    tensor = from_dlpack(values)
+    return tensor if width is None else tensor.reshape(len(array), width)

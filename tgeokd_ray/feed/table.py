@@ -1,0 +1,200 @@
+"""Encoded tables and teacher logits as artifacts: classes, columns, splits, units, and whether two belong together.
+
+C classes. Only manifests are read here; rows come from a reader.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tgeokd_ray.artifacts import Artifact, FileEntry
+from tgeokd_ray.errors import ConfigError, Problem, ProvenanceError
+from tgeokd_ray.feed.units import Shards, Unit, entry_units, open_kind
+
+__all__ = ["EncodedTable", "LogitsTable", "Unit"]
+
+
+@dataclass(frozen=True)
+class EncodedTable:
+    """An artifact of kind "tables", opened with its manifest checked and the files' sizes, no more.
+
+    `open` raises IntegrityError for a damaged artifact and ProvenanceError for one of another kind.
+    """
+
+    artifact: Artifact
+
+    @classmethod
+    def open(cls, path: Path | str) -> EncodedTable:
+        return cls(open_kind(path, "tables"))
+
+    @property
+    def label(self) -> str:
+        """`tables/criteo/v000001`."""
+        return self.artifact.label
+
+    @property
+    def schema(self) -> Mapping[str, Any]:
+        return self.artifact.manifest.schema
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes in the order of their indices."""
+        return tuple(self.schema["classes"])
+
+    @property
+    def negative(self) -> int:
+        """The index of the class that stands for "no event"."""
+        return int(self.schema["negative"])
+
+    @property
+    def num_numeric(self) -> int:
+        return len(self.schema["numeric"])
+
+    @property
+    def num_categorical(self) -> int:
+        return len(self.schema["categorical"])
+
+    @property
+    def num_ids(self) -> int:
+        return int(self.schema["num_ids"])
+
+    @property
+    def has_weights(self) -> bool:
+        return bool(self.schema["weight"])
+
+    @property
+    def splits(self) -> dict[str, int]:
+        """Rows per split."""
+        return {split: sum(unit.rows for unit in units) for split, units in self._units.items()}
+
+    def units(self, split: str) -> tuple[Unit, ...]:
+        """The row groups of a split in stored order: by shard name, then by position. ConfigError if there is none."""
+        if split not in self._units:
+            near = get_close_matches(split, self._units, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(self._units)}"
+            raise ConfigError(f"unknown split {split!r} of {self.label}; {hint}")
+        return self._units[split]
+
+    def shard_units(self, shard: str) -> tuple[Unit, ...]:
+        """The row groups of one shard in stored order."""
+        return entry_units(self.entry(shard), len(self.classes))
+
+    def entry(self, shard: str) -> FileEntry:
+        """The manifest's entry of a shard; IntegrityError if there is none."""
+        return self._shards.entry(shard)
+
+    def label_counts(self, split: str) -> NDArray[np.int64]:
+        """Rows per class of a split, [C]."""
+        counts = np.asarray([unit.labels for unit in self.units(split)], dtype=np.int64)
+        total: NDArray[np.int64] = counts.reshape(-1, len(self.classes)).sum(axis=0)
+        return total
+
+    @cached_property
+    def _shards(self) -> Shards:
+        return Shards(self.artifact)
+
+    @cached_property
+    def _units(self) -> dict[str, tuple[Unit, ...]]:
+        found: dict[str, tuple[Unit, ...]] = dict.fromkeys(self.schema["rows"], ())
+        for shard, entry in self._shards.entries.items():
+            split = entry.extra["split"]
+            found[split] = found.get(split, ()) + self.shard_units(shard)
+        return found
+
+
+@dataclass(frozen=True)
+class LogitsTable:
+    """An artifact of kind "logits": one teacher's logits for the rows of a table's splits, and class means.
+
+    Its shards have the names of the table's, with columns row_id and logits [C] float32. With `table`, `open` also
+    makes sure that the two belong together.
+    """
+
+    artifact: Artifact
+
+    @classmethod
+    def open(cls, path: Path | str, table: EncodedTable | None = None) -> LogitsTable:
+        logits = cls(open_kind(path, "logits"))
+        if table is not None:
+            logits.check_table(table)
+        return logits
+
+    @property
+    def label(self) -> str:
+        """`logits/criteo/v000001`."""
+        return self.artifact.label
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(self.artifact.manifest.schema["classes"])
+
+    @property
+    def class_counts(self) -> NDArray[np.int64]:
+        """Train rows per class, [C]."""
+        return np.asarray(self.artifact.manifest.schema["class_counts"], dtype=np.int64)
+
+    @property
+    def class_means(self) -> NDArray[np.float32]:
+        """Mean teacher distribution over the train rows of each class, [C, C]; row c belongs to class c.
+
+        The row of a class in `missing_classes` is the uniform distribution.
+        """
+        uniform = [1.0 / len(self.classes)] * len(self.classes)
+        rows = self.artifact.manifest.schema["class_means"]
+        return np.asarray([uniform if row is None else row for row in rows], dtype=np.float32)
+
+    @property
+    def missing_classes(self) -> tuple[int, ...]:
+        """The classes without a train row: their mean teacher distribution is not defined."""
+        return tuple(int(index) for index in np.flatnonzero(self.class_counts == 0))
+
+    def entry(self, shard: str) -> FileEntry:
+        """The manifest's entry of a shard; IntegrityError if there is none."""
+        return self._shards.entry(shard)
+
+    def shards(self, split: str) -> tuple[str, ...]:
+        """The names of the shards of a split, in order."""
+        return self._shards.of(split)
+
+    def check_table(self, table: EncodedTable) -> None:
+        """ProvenanceError when the logits were made from another table, or for other classes or another class order."""
+        parent = self.artifact.manifest.parents["table"]
+        if parent.digest != table.artifact.digest:
+            raise ProvenanceError(
+                f"{_spoken(self.artifact)} was made from {parent.kind}/{parent.name} {parent.digest[:8]}..., "
+                f"but {_spoken(table.artifact)} is {table.artifact.digest[:8]}...: run tgeokd precompute"
+            )
+        if self.classes != table.classes:
+            what = f"{self.label} has other classes, or another order of them, than {table.label}"
+            expected, got = ", ".join(table.classes), ", ".join(self.classes)
+            raise ProvenanceError([Problem(what, expected=expected, got=got)], fix="run tgeokd precompute")
+
+    def check_aligned(self, table: EncodedTable, split: str) -> bool:
+        """True when row k of every row group of the split has the same id here and in the table.
+
+        The manifests' digests of row ids and the row groups are compared; no file is read. ProvenanceError as
+        `check_table`.
+        """
+        self.check_table(table)
+        shards = {unit.shard for unit in table.units(split)}
+        return shards <= set(self.shards(split)) and all(
+            self.entry(shard).extra[fact] == table.entry(shard).extra[fact]
+            for shard in shards
+            for fact in ("row_ids", "groups")
+        )
+
+    @cached_property
+    def _shards(self) -> Shards:
+        return Shards(self.artifact)
+
+
+def _spoken(artifact: Artifact) -> str:
+    return f"{artifact.kind}/{artifact.name} {artifact.version}"

@@ -1,0 +1,100 @@
+"""The logits beside a unit's rows: read in step with the table, or joined by row_id. C classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from tgeokd_ray.errors import IntegrityError, Problem, ProvenanceError
+from tgeokd_ray.feed.parquet import logits_values, read_group, read_shard
+from tgeokd_ray.feed.table import EncodedTable, LogitsTable
+from tgeokd_ray.feed.units import Unit
+
+SHOWN_IDS = 5
+Ids = NDArray[np.int64]
+
+
+class Teacher(Protocol):
+    """One teacher's logits for any unit of a split."""
+
+    def column(self, unit: Unit, row_ids: pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+        """Logits of the unit's rows, whose ids are `row_ids`: float32 lists of size C."""
+
+
+def teacher(table: EncodedTable, logits: LogitsTable, split: str) -> Teacher:
+    """The logits of a split, the fast way where both manifests have the same row-id digests.
+
+    ProvenanceError for logits of another table, other classes, or without some of the split's rows.
+    """
+    if logits.check_aligned(table, split):
+        return Aligned(logits)
+    joined = Joined(logits, split)
+    joined.check_complete(_ids(table, shard) for shard in sorted({unit.shard for unit in table.units(split)}))
+    return joined
+
+
+class Aligned:
+    """Logits stored row by row as the table is: row group k belongs to row group k."""
+
+    def __init__(self, logits: LogitsTable) -> None:
+        self._logits = logits
+
+    def column(self, unit: Unit, row_ids: pa.ChunkedArray) -> pa.ChunkedArray:
+        del row_ids
+        path = self._logits.artifact.file(unit.shard)
+        column = read_group(path, unit.group, unit.rows, ["logits"]).column("logits")
+        logits_values(column, path, len(self._logits.classes))
+        return column
+
+
+class Joined:
+    """Logits in any order of rows, all of a split in memory (8 + 4 C bytes a row), found by row_id."""
+
+    def __init__(self, logits: LogitsTable, split: str) -> None:
+        self._label, self._split = logits.label, split
+        num_classes = len(logits.classes)
+        ids, values = [np.empty(0, np.int64)], [np.empty((0, num_classes), np.float32)]
+        for shard in logits.shards(split):
+            path = logits.artifact.file(shard)
+            table = read_shard(path, logits.entry(shard).rows or 0, ["row_id", "logits"])
+            ids.append(table.column("row_id").to_numpy())
+            values.append(logits_values(table.column("logits"), path, num_classes))
+        unsorted = np.concatenate(ids)
+        order = np.argsort(unsorted, kind="stable")
+        self._ids, self._values = unsorted[order], np.concatenate(values)[order]
+        twice = self._ids[1:][self._ids[1:] == self._ids[:-1]]
+        if len(twice):
+            what = f"{len(twice)} row ids come twice in split {split!r} of {self._label}, the first is {twice[0]}"
+            raise IntegrityError([Problem(what)], fix="run tgeokd precompute")
+
+    def column(self, unit: Unit, row_ids: pa.ChunkedArray) -> pa.Array:
+        del unit
+        wanted = row_ids.to_numpy()
+        self.check_complete([wanted])
+        values = self._values[np.searchsorted(self._ids, wanted)]
+        return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
+
+    def check_complete(self, parts: Iterable[Ids]) -> None:
+        """ProvenanceError, with their number and the first of them, when some of the ids have no logits."""
+        missing, total, first = 0, 0, list[int]()
+        for ids in parts:
+            place = np.searchsorted(self._ids, ids)
+            found = place < len(self._ids)
+            found[found] = self._ids[place[found]] == ids[found]
+            absent = ids[~found]
+            missing, total = missing + len(absent), total + len(ids)
+            first += absent[: SHOWN_IDS - len(first)].tolist()
+        if missing:
+            shown = ", ".join(map(str, first)) + (", ..." if missing > len(first) else "")
+            what = f"{self._label} has no logits for {missing} of {total} rows of split {self._split!r}"
+            raise ProvenanceError(f"{what} (row ids {shown})", fix="run tgeokd precompute on this table")
+
+
+def _ids(table: EncodedTable, shard: str) -> Ids:
+    entry = table.entry(shard)
+    ids: Ids = read_shard(table.artifact.file(shard), entry.rows or 0, ["row_id"]).column("row_id").to_numpy()
+    return ids

@@ -1,0 +1,58 @@
+"""The layers that the networks share. N rows, W features."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+RELU_GAIN = math.sqrt(2.0)
+
+
+def linear(num_inputs: int, num_outputs: int, generator: torch.Generator, gain: float = 1.0) -> nn.Linear:
+    """A linear layer with zero bias and normal weights of variance gain^2 / inputs, which keep the inputs' scale.
+
+    The gain sqrt(2) is for layers that a ReLU follows (He et al., 2015, equation 10).
+    """
+    layer = nn.Linear(num_inputs, num_outputs, device="meta").to_empty(device="cpu")
+    with torch.no_grad():
+        layer.weight.normal_(0.0, gain / math.sqrt(num_inputs), generator=generator)
+        layer.bias.zero_()
+    return layer
+
+
+class Tower(nn.Module):
+    """ReLU layers of the given widths, dropout after each; [N, W] to [N, `num_outputs`]. No widths: the identity."""
+
+    def __init__(self, num_inputs: int, hidden: Sequence[int], dropout: float, generator: torch.Generator) -> None:
+        super().__init__()
+        widths = [num_inputs, *hidden]
+        self.layers = nn.ModuleList(linear(i, o, generator, RELU_GAIN) for i, o in pairwise(widths))
+        self.dropout = dropout
+        self.num_outputs = widths[-1]
+
+    def forward(self, features: Tensor) -> Tensor:
+        for layer in self.layers:
+            features = functional.dropout(layer(features).relu(), self.dropout, self.training)
+        return features
+
+
+class CrossNetwork(nn.Module):
+    """`x_{l+1} = x_0 * (W_l x_l + b_l) + x_l` with full matrices (DCN-V2, Wang et al., 2021, equation 1).
+
+    Maps [N, W] to [N, W]; k layers give every product of up to k + 1 features.
+    """
+
+    def __init__(self, width: int, num_layers: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(linear(width, width, generator) for _ in range(num_layers))
+
+    def forward(self, features: Tensor) -> Tensor:
+        crossed = features
+        for layer in self.layers:
+            crossed = features * layer(crossed) + crossed
+        return crossed

@@ -1,0 +1,60 @@
+"""What every network for encoded tables is: a gather from the fused table, then a dense part.
+
+N rows, P numeric columns, F categorical columns, V ids, D embedding width, C classes.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from tgeokd_ray.errors import ConfigError
+from tgeokd_ray.models.embedding import FusedEmbedding
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The table that a network is for: P, F, V and C."""
+
+    num_numeric: int
+    num_categorical: int
+    num_ids: int
+    num_classes: int
+
+    def num_features(self, width: int) -> int:
+        """Inputs of the dense part when a categorical value is `width` numbers: P + F D."""
+        return self.num_numeric + self.num_categorical * width
+
+
+class Network(nn.Module, ABC):
+    """`forward(numeric, categorical) = dense(numeric, embedding(categorical))`: logits [N, C].
+
+    The two halves are separate so that a row-sparse optimizer can gather the embeddings itself. `embedding` is None
+    for a table without categorical columns; `dense` then gets [N, 0, D]. ConfigError for a table without any column.
+    """
+
+    def __init__(self, shape: Shape, width: int, generator: torch.Generator, zero_columns: int = 0) -> None:
+        super().__init__()
+        if shape.num_numeric + shape.num_categorical == 0:
+            raise ConfigError("a network needs at least one numeric or categorical column, the table has none")
+        self.width = width
+        self.embedding = (
+            FusedEmbedding(shape.num_ids, width, generator, zero_columns) if shape.num_categorical else None
+        )
+
+    def forward(self, numeric: Tensor, categorical: Tensor) -> Tensor:
+        if self.embedding is None:
+            return self.dense(numeric, numeric.new_zeros(len(numeric), 0, self.width))
+        return self.dense(numeric, self.embedding(categorical))
+
+    @abstractmethod
+    def dense(self, numeric: Tensor, embedded: Tensor) -> Tensor:
+        """Logits [N, C] from numeric columns [N, P] and gathered embeddings [N, F, D]."""
+
+
+def joined(numeric: Tensor, embedded: Tensor) -> Tensor:
+    """All features of a row side by side, [N, P + F D]."""
+    return torch.cat([numeric, embedded.flatten(1)], dim=1)

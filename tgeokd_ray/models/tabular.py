@@ -1,0 +1,67 @@
+"""The networks: MLP, Wide & Deep, DCN-V2. N rows, P numeric columns, F categorical columns, D width, C classes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tgeokd_ray.models.layers import CrossNetwork, Tower, linear
+from tgeokd_ray.models.network import Network, Shape, joined
+from tgeokd_ray.models.options import ModelOptions
+
+
+class MLP(Network):
+    """ReLU layers on numeric columns and embeddings side by side, then a linear head; no layers: a linear model."""
+
+    def __init__(self, shape: Shape, options: ModelOptions, generator: torch.Generator) -> None:
+        super().__init__(shape, options.embedding, generator)
+        num_features = shape.num_features(options.embedding)
+        self.tower = Tower(num_features, options.hidden, options.dropout, generator)
+        self.head = linear(self.tower.num_outputs, shape.num_classes, generator)
+
+    def dense(self, numeric: Tensor, embedded: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.tower(joined(numeric, embedded)))
+        return logits
+
+
+class WideDeep(Network):
+    """The MLP's logits plus a linear model's on the same columns (Cheng et al., 2016, section 3).
+
+    The linear weights of the ids are C more columns of the fused table, so one gather [N, F, D + C] serves both; they
+    start at zero, as those of the numeric columns do.
+    """
+
+    def __init__(self, shape: Shape, options: ModelOptions, generator: torch.Generator) -> None:
+        num_classes = shape.num_classes
+        super().__init__(shape, options.embedding + num_classes, generator, zero_columns=num_classes)
+        num_features = shape.num_features(options.embedding)
+        self.tower = Tower(num_features, options.hidden, options.dropout, generator)
+        self.head = linear(self.tower.num_outputs, num_classes, generator)
+        self.wide = torch.nn.Parameter(torch.zeros(shape.num_numeric, num_classes)) if shape.num_numeric else None
+        self.deep_width = options.embedding
+
+    def dense(self, numeric: Tensor, embedded: Tensor) -> Tensor:
+        deep, first_order = embedded[..., : self.deep_width], embedded[..., self.deep_width :]
+        logits: Tensor = self.head(self.tower(joined(numeric, deep))) + first_order.sum(1)
+        return logits if self.wide is None else logits + numeric @ self.wide
+
+
+class DCNv2(Network):
+    """A cross network and a deep tower side by side on the same features, then one linear head on both.
+
+    The parallel structure of DCN-V2 (Wang et al., 2021, figure 1b); without hidden layers the cross network alone.
+    """
+
+    def __init__(self, shape: Shape, options: ModelOptions, generator: torch.Generator) -> None:
+        super().__init__(shape, options.embedding, generator)
+        num_features = shape.num_features(options.embedding)
+        self.cross = CrossNetwork(num_features, options.cross_layers, generator)
+        self.tower = Tower(num_features, options.hidden, options.dropout, generator) if options.hidden else None
+        deep_outputs = self.tower.num_outputs if self.tower is not None else 0
+        self.head = linear(num_features + deep_outputs, shape.num_classes, generator)
+
+    def dense(self, numeric: Tensor, embedded: Tensor) -> Tensor:
+        features = joined(numeric, embedded)
+        parts = [self.cross(features)] if self.tower is None else [self.cross(features), self.tower(features)]
+        logits: Tensor = self.head(torch.cat(parts, dim=1))
+        return logits
