@@ -77,3 +77,10 @@ def test_merging_replaces_lists_and_keeps_siblings() -> None:
     source = {"a": {"b": 1}}
     merged(source)["a"]["b"] = 2
     assert source == {"a": {"b": 1}}, "sources stay as they are"
+
+
+def test_one_changed_key_keeps_its_siblings_own_defaults() -> None:
+    plain, _ = resolve({})
+    changed, _ = resolve({}, settings=["teacher.model.hidden=[8]"])
+    assert changed.teacher.model.kind == plain.teacher.model.kind
+    assert changed.teacher.model.dropout == plain.teacher.model.dropout

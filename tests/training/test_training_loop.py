@@ -6,15 +6,20 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from tgeokd_ray.artifacts import open_artifact, read_json
 from tgeokd_ray.artifacts.names import versions
 from tgeokd_ray.errors import ConfigError, DataError, ProvenanceError
 from tgeokd_ray.events import Silent
+from tgeokd_ray.feed.batches import decode
+from tgeokd_ray.feed.reader import DirectReader
+from tgeokd_ray.feed.table import EncodedTable
 from tgeokd_ray.objectives.settings import OptimizerSpec
 from tgeokd_ray.training.data import DirectSource
 from tgeokd_ray.training.plan import execute
 from tgeokd_ray.training.reuse import lookup, replay
+from tgeokd_ray.training.scoring import Predictor
 from tgeokd_ray.training.spec import Finished, RunSpec
 from tgeokd_ray.training.worker import LocalWorker
 
@@ -216,3 +221,24 @@ def test_a_pack_of_three_ends_as_three_runs_alone(small) -> None:  # type: ignor
         assert metrics["epoch"] == single.metrics["epoch"]
         assert metrics["test"]["nll"] == pytest.approx(single.metrics["test"]["nll"], abs=1e-9)
         assert metrics["ratio"]["mean"] == pytest.approx(single.metrics["ratio"]["mean"], abs=1e-9)
+
+
+def test_an_ensemble_is_the_mean_of_members_trained_alone(small) -> None:  # type: ignore[no-untyped-def]
+    options: dict[str, object] = {"rule": {"kind": "labels"}, "model": {"kind": "mlp", "hidden": [8], "embedding": 3}}
+    (ensemble,) = run(small.spec("ensemble", model_seeds=(0, 1, 2), ensemble=True, **options))
+    alone = run(*[small.spec(f"alone-{seed}", model_seeds=(seed,), **options) for seed in range(3)])
+    table = EncodedTable.open(small.table.path)
+    units = table.units("test")
+    rows = [decode(piece, 3).as_batch() for piece in DirectReader(table, (), "test")(units)]
+    inputs = [torch.cat([getattr(part, name) for part in rows]) for name in ("numeric", "categorical")]
+    labels = torch.cat([part.labels for part in rows])
+
+    def probabilities(finished: Finished) -> torch.Tensor:
+        return torch.from_numpy(Predictor(Path(finished.artifact))(*inputs)).double().softmax(-1)
+
+    mean = torch.stack([probabilities(finished) for finished in alone]).mean(0)
+    torch.testing.assert_close(probabilities(ensemble), mean, atol=1e-5, rtol=0)
+    nll = -mean.log().gather(1, labels[:, None]).mean()
+    assert ensemble.metrics["test"]["nll"] == pytest.approx(float(nll), abs=1e-5)
+    assert ensemble.metrics["parameters"] == 3 * alone[0].metrics["parameters"]
+    assert len(ensemble.metrics["history"]) == 4

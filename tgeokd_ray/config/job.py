@@ -15,7 +15,10 @@ Metric = Literal["auc", "nll", "accuracy", "macro_f1", "average_precision"]
 
 
 class Model(Strict):
-    """A network of `models/`: what `models.build` takes. `embedding` is the width of a categorical value."""
+    """A network of `models/`: what `models.build` takes. `embedding` is the width of a categorical value.
+
+    More than one member: that many networks, each trained on its own, whose mean probabilities are the model.
+    """
 
     kind: Literal["mlp", "wide_deep", "dcnv2"] = "mlp"
     hidden: tuple[Count, ...] = (64, 64)
@@ -50,15 +53,15 @@ class Training(Strict):
 class Teacher(Strict):
     """The large network; it trains on the `teacher` split and never sees a student's row."""
 
-    model: Model = Model(kind="dcnv2", hidden=(256, 128), embedding=16, dropout=0.1)
-    training: Training = Training()
+    model: Model = Model(kind="dcnv2", hidden=(128, 64), embedding=8, dropout=0.1, members=3)
+    training: Training = Training(epochs=20, optimizer=Optimizer(learning_rate=2e-3))
 
 
 class Student(Strict):
     """The small network, the same for every rule."""
 
     model: Model = Model(kind="mlp", hidden=(16,), embedding=4)
-    training: Training = Training(epochs=20)
+    training: Training = Training(epochs=30, optimizer=Optimizer(learning_rate=5e-3))
 
 
 class Fusion(Strict):
@@ -81,7 +84,7 @@ class Distill(Strict):
     """What students learn from the teacher: temperature, the constants to choose from on valid, the learned ratio."""
 
     temperature: Positive = 1.0
-    constants: tuple[Share, ...] = (0.25, 0.5, 0.75)
+    constants: tuple[Share, ...] = (0.25, 0.5, 0.75, 1.0)
     fusion: Fusion = Fusion()
 
     @model_validator(mode="after")

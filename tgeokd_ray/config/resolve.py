@@ -34,9 +34,11 @@ def resolve(
     given: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
     file = _read(config) if config else {}
     changes = [_setting(text) for text in settings]
-    top = merged(file, given, *changes)
-    card = load_card(str(top.get("card", Job.model_fields["card"].default)))
-    job = validated(Job, merged(card.defaults, file, QUICK if quick else {}, given, *changes), config or "the job")
+    # Laid under everything, so that changing one key of the teacher's model keeps the teacher's other defaults.
+    defaults = Job().model_dump()
+    card = load_card(str(merged(defaults, file, given, *changes)["card"]))
+    told = merged(defaults, card.defaults, file, QUICK if quick else {}, given, *changes)
+    job = validated(Job, told, config or "the job")
     problems = _plan_problems(job)
     if problems:
         raise ConfigError(problems, fix="correct the options and run the same command again")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import reduce
@@ -23,10 +24,13 @@ RATIO_BINS = 20
 
 
 def evaluate(
-    problem: Problem, theta: Tensors, batches: Iterator[Rows], worker: Worker, negative: int
+    problem: Problem, theta: Tensors, batches: Iterator[Rows], worker: Worker, negative: int, *, as_one: bool = False
 ) -> list[Evaluation]:
-    """Summaries of the R students over the rows that `batches` yields on every worker, merged in the order of ranks."""
-    num_students = next(iter(theta.values())).shape[0]
+    """Summaries of the R students over the rows that `batches` yields on every worker, merged in the order of ranks.
+
+    With `as_one` a single summary, of the mean of their probabilities.
+    """
+    num_students = 1 if as_one else next(iter(theta.values())).shape[0]
     num_classes = problem.class_means.shape[-1]
     summaries = [Evaluation(num_classes, negative_class=negative) for _ in range(num_students)]
     problem.module.eval()
@@ -35,12 +39,18 @@ def evaluate(
             if len(rows) == 0:
                 continue
             rows = rows.to(worker.device)
-            logits = problem.logits(theta, rows).float().cpu().numpy()
+            scores = problem.logits(theta, rows)
+            logits = (mean_log_probability(scores) if as_one else scores).float().cpu().numpy()
             labels = rows.labels.cpu().numpy()
-            for summary, scores in zip(summaries, logits, strict=True):
-                summary.add(scores, labels)
+            for summary, student in zip(summaries, logits, strict=True):
+                summary.add(student, labels)
     problem.module.train()
     return [_merge(summary, worker) for summary in summaries]
+
+
+def mean_log_probability(logits: Tensor) -> Tensor:
+    """The log of the members' mean probabilities: [R, N, C] to [1, N, C]."""
+    return logits.log_softmax(-1).logsumexp(0, keepdim=True) - math.log(logits.shape[0])
 
 
 def _merge(summary: Evaluation, worker: Worker) -> Evaluation:

@@ -14,7 +14,7 @@ from tgeokd_ray.training.data import RunData
 from tgeokd_ray.training.evaluation import evaluate, summarise_ratio
 from tgeokd_ray.training.reuse import parents
 from tgeokd_ray.training.spec import RunSpec
-from tgeokd_ray.training.state import State
+from tgeokd_ray.training.state import State, Tensors
 from tgeokd_ray.training.steps import Problem
 from tgeokd_ray.training.worker import Worker
 
@@ -23,24 +23,36 @@ WITH_INTERVALS = ("auc", "nll", "accuracy")
 
 
 def measure(spec: RunSpec, problem: Problem, state: State, data: RunData, worker: Worker) -> list[dict[str, Any]]:
-    """Per student of the pack: results of its best parameters on valid and test, its history, what its ratio did."""
+    """Results of the best parameters on valid and test, the history, what the ratio did: per student of the pack, or
+    of the ensemble that the students are."""
     theta, omega = state.best_theta, state.best_omega
     valid, test = (
-        evaluate(problem, theta, data.sequential(split), worker, data.table.negative) for split in ("valid", "test")
+        evaluate(problem, theta, data.sequential(split), worker, data.table.negative, as_one=spec.ensemble)
+        for split in ("valid", "test")
     )
     ratio = None
     if data.logits and problem.rule.kind != "labels":
         ratio = summarise_ratio(problem, theta, omega, data.train.batches(0), worker)
     students = []
-    for r in range(state.num_students):
+    for r in range(len(test)):
         metrics: dict[str, Any] = {"valid": valid[r].results(), "test": _with_intervals(test[r], spec)}
-        metrics["history"] = [{k: v[r] if isinstance(v, list) else v for k, v in e.items()} for e in state.history]
-        metrics |= {"epoch": int(state.best_epoch[r]), "steps": state.step}
-        metrics |= {"parameters": count_parameters(problem.module), "rule": dict(spec.rule)}
+        metrics["history"] = [{k: _of(v, r, spec) for k, v in entry.items()} for entry in state.history]
+        metrics |= {"epoch": int(state.best_epoch.max() if spec.ensemble else state.best_epoch[r]), "steps": state.step}
+        metrics |= {"parameters": count_parameters(problem.module) * len(state.best) // len(test)}
+        metrics["rule"] = dict(spec.rule)
         if ratio is not None:
             metrics["ratio"] = ratio.results(r)
         students.append(metrics)
     return students
+
+
+def _of(value: Any, student: int, spec: RunSpec) -> Any:
+    """A measure of one student; of an ensemble the mean over its members, null where any has none."""
+    if not isinstance(value, list):
+        return value
+    if not spec.ensemble:
+        return value[student]
+    return None if None in value else sum(value) / len(value)
 
 
 def _with_intervals(evaluation: Evaluation, spec: RunSpec) -> dict[str, Any]:
@@ -58,26 +70,38 @@ def commit(
 ) -> Artifact:
     """Write the run's artifact: parameters, metrics, how to build the model, and the encoder that its inputs need."""
     table = open_artifact(Path(spec.table))
+    member = dict(spec.model)
     model = {
-        "model": dict(spec.model),
+        "model": {"kind": "ensemble", "members": state.num_students, "member": member} if spec.ensemble else member,
         "num_numeric": data.table.num_numeric,
         "num_ids": data.table.num_ids,
         "num_categorical": data.table.num_categorical,
         "classes": list(data.table.classes),
     }
     with staging(spec.root, spec.kind, spec.artifact, arguments=spec.arguments(), parents=parents(spec)) as stage:
-        for r in range(state.num_students):
-            suffix = "" if state.num_students == 1 else f"-{r}"
-            theta = {name: value[r].cpu() for name, value in state.best_theta.items()}
-            omega = {name: value[r].cpu() for name, value in state.best_omega.items()}
-            stage.write(f"model{suffix}.safetensors", partial(_tensors, theta))
-            if omega:
-                stage.write(f"fusion{suffix}.safetensors", partial(_tensors, omega))
+        for name, tensors in _parameters(spec, state).items():
+            stage.write(f"{name}.safetensors", partial(_tensors, tensors))
         stage.write("metrics.json", partial(_json, metrics[0] if len(metrics) == 1 else {"students": metrics}))
         stage.write("model.json", partial(_json, model))
         for name in COPIED:
             stage.write(name, partial(_copy, table.file(name)))
         return stage.commit(schema={"classes": list(data.table.classes)}, record=record)
+
+
+def _parameters(spec: RunSpec, state: State) -> dict[str, Tensors]:
+    """Files of parameters by name: `model` and `fusion` of a student alone, `model-0`, ... of a pack; one `model` with
+    every member's parameters of an ensemble."""
+    members = range(state.num_students)
+    if spec.ensemble:
+        theta = state.best_theta.items()
+        return {"model": {f"members.{r}.{name}": value[r].cpu() for r in members for name, value in theta}}
+    files: dict[str, Tensors] = {}
+    for r in members:
+        suffix = "" if state.num_students == 1 else f"-{r}"
+        for name, part in (("model", state.best_theta), ("fusion", state.best_omega)):
+            if part:
+                files[f"{name}{suffix}"] = {key: value[r].cpu() for key, value in part.items()}
+    return files
 
 
 def _tensors(tensors: dict[str, Any], path: Path) -> None:

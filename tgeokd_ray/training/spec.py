@@ -43,7 +43,8 @@ class RunSpec:
 
     Paths are artifact versions. `model_seeds` has one entry per student of the pack (R); data and order come from
     `data_seed`. `intervals` is the number of bootstrap replicates behind the test figures' intervals. `arguments()` is
-    what the artifact's digest covers: all but PLACES.
+    what the artifact's digest covers: all but PLACES. With `ensemble` the pack's students, each trained and stopped on
+    its own, become one model: the mean of their probabilities.
     """
 
     name: str
@@ -71,6 +72,7 @@ class RunSpec:
     precision: str = "fp32"
     data_seed: int = 0
     model_seeds: tuple[int, ...] = (0,)
+    ensemble: bool = False
     log_every: int = 50
     checkpoint_seconds: float = 15.0
     evaluation_rows: int = 8192

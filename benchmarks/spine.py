@@ -1,0 +1,210 @@
+"""Figures of the spine: same numbers with and without Ray, re-use, memory of encode, start-up and imports.
+
+python benchmarks/spine.py [parity workers reuse encode imports] [--quick] [--json]
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from figures import Figure, main
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+JOB = [sys.executable, str(REPOSITORY / "jobs" / "ctr_distill.py")]
+FIGURES = ("auc", "nll", "accuracy", "macro_f1")
+
+
+def job(root: Path, *options: str) -> tuple[dict[str, Any], float, str]:
+    """results.json of a job, its wall seconds and its stderr."""
+    began = time.monotonic()
+    done = subprocess.run(
+        [*JOB, "--root", str(root), "--json", *options], capture_output=True, text=True, timeout=1800, check=False
+    )
+    if done.returncode:
+        raise SystemExit(f"the job failed with {done.returncode}:\n{done.stderr[-4000:]}")
+    return json.loads(done.stdout), time.monotonic() - began, done.stderr
+
+
+def parity(quick: bool) -> Iterator[Figure]:
+    """d: `--local` against Ray with one worker: every figure of every model to the last digit, and the same digests."""
+    options = ["--quick"] if quick else []
+    with tempfile.TemporaryDirectory() as folder:
+        local, _, _ = job(Path(folder) / "local", "--local", *options)
+        ray, _, _ = job(Path(folder) / "ray", *options)
+    pairs = [(a, b) for a, b in zip(local["models"], ray["models"], strict=True)]
+    differing = [f"{a['name']}.{key}" for a, b in pairs for key in (*FIGURES, "digest", "history") if a[key] != b[key]]
+    context = {"models": [a["name"] for a, _ in pairs], "differing": differing}
+    yield Figure("spine.local_vs_ray.differing", len(differing), "figures", "== 0", not differing, context=context)
+
+
+def workers(quick: bool) -> Iterator[Figure]:
+    """d: 50 bilevel steps with centring on two workers of a Ray Train group against one, float32 and float64."""
+    del quick
+    for precision, bar in (("fp32", 1e-5), ("fp64", 1e-12)):
+        done = subprocess.run(
+            [sys.executable, str(REPOSITORY / "benchmarks" / "spine_workers.py"), precision],
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
+        if done.returncode:
+            raise SystemExit(done.stderr[-4000:])
+        facts = json.loads(done.stdout.splitlines()[-1])
+        ok = facts["difference"] <= bar and facts["steps"] >= 50
+        yield Figure(f"spine.two_workers.{precision}", facts["difference"], "max abs", f"<= {bar:g}", ok, context=facts)
+
+
+def reuse(quick: bool) -> Iterator[Figure]:
+    """e: the same command twice; the second imports neither ray nor torch and says what it re-used."""
+    del quick
+    with tempfile.TemporaryDirectory() as folder:
+        job(Path(folder), "--quick", "--local")
+        script = (
+            "import sys, runpy, atexit\n"
+            "atexit.register(lambda: print('LOADED', sorted({'ray','torch'} & set(sys.modules)), file=sys.stderr))\n"
+            f"sys.argv = [{JOB[1]!r}, '--root', {folder!r}, '--quick', '--json']\n"
+            f"runpy.run_path({JOB[1]!r}, run_name='__main__')\n"
+        )
+        began = time.monotonic()
+        done = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True, env=environment()
+        )
+        seconds = time.monotonic() - began
+    reused = [line for line in done.stderr.splitlines() if "reused" in line]
+    loaded = done.stderr.rsplit("LOADED", 1)[1].strip()
+    yield Figure("spine.second_run", seconds, "s", "<= 5", seconds <= 5, context={"reused_lines": len(reused)})
+    yield Figure("spine.second_run.loads", float(loaded != "[]"), "ray or torch", "== 0", loaded == "[]")
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": f"{REPOSITORY}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+
+
+class MemoryWatch:
+    """Peak of the sum of proportional set sizes of a process and all its descendants, sampled every 0.2 s."""
+
+    def __init__(self, pid: int) -> None:
+        self.peak = 0
+        self._pid, self._stop = pid, threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> MemoryWatch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        import psutil
+
+        while not self._stop.wait(0.2):
+            try:
+                family = [psutil.Process(self._pid), *psutil.Process(self._pid).children(recursive=True)]
+            except psutil.Error:
+                continue
+            total = 0
+            for process in family:
+                try:
+                    rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
+                except OSError:
+                    continue
+                total += next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
+            self.peak = max(self.peak, total)
+
+
+def encode(quick: bool) -> Iterator[Figure]:
+    """g: peak memory and pace of encode on 20 k, 200 k and 2 M synthetic rows (quick: 20 k, 60 k, 200 k)."""
+    sizes: Sequence[int] = (20_000, 60_000, 200_000) if quick else (20_000, 200_000, 2_000_000)
+    for local in (True, False):
+        peaks, pace = {}, {}
+        for rows in sizes:
+            peaks[rows], pace[rows] = encode_once(rows, local)
+        base, small, large = (peaks[rows] for rows in sizes)
+        growth = (large - base) / max(small - base, 1) - 1
+        name = "local" if local else "ray"
+        # Where both runs stay within noise of the smallest, the ratio of two small differences says nothing: the
+        # growth is then judged against the whole peak.
+        whole = large / small - 1
+        context = {
+            "peak_mib": {str(rows): round(kib / 1024, 1) for rows, kib in peaks.items()},
+            "whole": round(whole, 4),
+        }
+        yield Figure(f"spine.encode.{name}.memory_growth", growth, "share", "< 0.2", growth < 0.2, context=context)
+        yield Figure(f"spine.encode.{name}.pace", pace[sizes[-1]], "rows per CPU-second", "printed", True)
+
+
+def encode_once(rows: int, local: bool) -> tuple[int, float]:
+    """Peak KiB and rows per CPU-second of one encode in a fresh process."""
+    import yaml
+
+    card = yaml.safe_load((REPOSITORY / "tgeokd_ray" / "tables" / "cards" / "synthetic_ctr.yaml").read_text())
+    card["format"]["rows"] = rows
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "card.yaml"
+        path.write_text(yaml.safe_dump(card))
+        command = [
+            sys.executable,
+            "-m",
+            "tgeokd_ray.cli.main",
+            "encode",
+            "--card",
+            str(path),
+            "--root",
+            f"{folder}/root",
+        ]
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        process = subprocess.Popen(
+            [*command, *(["--local"] if local else [])],
+            env=environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        with MemoryWatch(process.pid) as watch:
+            _, stderr = process.communicate(timeout=1200)
+        if process.returncode:
+            raise SystemExit(stderr.decode()[-4000:])
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return watch.peak, rows / seconds
+
+
+def imports(quick: bool) -> Iterator[Figure]:
+    """i: seconds to `tgeokd --help` (best of five), and what the lower floors load."""
+    del quick
+    times = []
+    for _ in range(5):
+        began = time.monotonic()
+        subprocess.run(
+            [sys.executable, "-m", "tgeokd_ray.cli.main", "--help"], capture_output=True, check=True, env=environment()
+        )
+        times.append(time.monotonic() - began)
+    yield Figure("spine.help", min(times), "s", "<= 0.5", min(times) <= 0.5, spread=[min(times), max(times)])
+    for floor, banned in (("objectives", ("ray", "polars", "pyarrow")), ("training", ("ray", "polars", "pydantic"))):
+        script = (
+            "import sys, pkgutil, importlib\n"
+            f"import tgeokd_ray.{floor} as floor\n"
+            "[importlib.import_module(m.name) for m in pkgutil.walk_packages(floor.__path__, floor.__name__ + '.')]\n"
+            f"print(len(set(sys.modules) & set({banned!r})))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment()
+        )
+        loaded = int(done.stdout)
+        yield Figure(f"spine.imports.{floor}", loaded, f"of {', '.join(banned)}", "== 0", loaded == 0)
+
+
+if __name__ == "__main__":
+    main(__doc__ or "", {"parity": parity, "workers": workers, "reuse": reuse, "encode": encode, "imports": imports})

@@ -1,0 +1,246 @@
+"""The whole chain in one process on a small synthetic table: results, re-use, interruption, plans, prediction."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from tgeokd_ray.artifacts import latest, list_artifacts, open_artifact, verify
+from tgeokd_ray.config.resolve import resolve
+from tgeokd_ray.errors import ConfigError, DataError, ResourceError
+from tgeokd_ray.events import Silent
+from tgeokd_ray.pipeline.job import Place, run_job, run_stage
+from tgeokd_ray.pipeline.plans import StudentsPlan, chosen
+from tgeokd_ray.pipeline.predict import predict
+from tgeokd_ray.tables.cards import PACKAGED
+from tgeokd_ray.training.spec import Finished, RunSpec
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+LOCAL = Place(local=True)
+SMALL = [
+    "teacher.training.epochs=2",
+    "teacher.model.hidden=[16]",
+    "teacher.model.embedding=4",
+    "student.training.epochs=2",
+    "distill.constants=[0.25, 0.75]",
+    "intervals=20",
+]
+
+
+@pytest.fixture(scope="module")
+def card_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The packaged synthetic card with 4,000 rows."""
+    card = yaml.safe_load((PACKAGED / "synthetic_ctr.yaml").read_text())
+    card["format"] |= {"rows": 4000, "chunk_rows": 1500}
+    path = tmp_path_factory.mktemp("card") / "small.yaml"
+    path.write_text(yaml.safe_dump(card))
+    return path
+
+
+def small_job(card_file: Path, root: Path, *settings: str):  # type: ignore[no-untyped-def]
+    return resolve({"card": str(card_file), "root": str(root)}, settings=[*SMALL, *settings])
+
+
+@pytest.fixture(scope="module")
+def whole(card_file: Path, tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
+    """(results, run folder, root) of one undisturbed job."""
+    root = tmp_path_factory.mktemp("whole")
+    results, folder = run_job(*small_job(card_file, root), LOCAL, Silent())
+    return results, folder, root
+
+
+def digests(root: Path) -> dict[str, str]:
+    return {artifact.label: artifact.digest for artifact in list_artifacts(root)}
+
+
+def test_results_have_the_promised_form(whole) -> None:  # type: ignore[no-untyped-def]
+    results, folder, root = whole
+    assert results == json.loads((folder / "results.json").read_text())
+    assert results["format"] == 1
+    assert [model["name"] for model in results["models"]] == [
+        "teacher",
+        "labels",
+        "constant-0.25",
+        "constant-0.75",
+        "tgeo",
+    ]
+    for model in results["models"]:
+        assert model["role"] == ("teacher" if model["name"] == "teacher" else "student")
+        assert (model["rule"] is None) == (model["name"] == "teacher")
+        assert 0 < model["auc"] <= 1
+        assert model["nll"] > 0
+        assert model["rows"] == results["table"]["rows"]["test"]
+        assert model["parameters"] > 0
+        low, high = model["auc_interval"]
+        assert low < model["auc"] < high
+        assert open_artifact(root / model["artifact"]).digest == model["digest"]
+    assert sum(model.get("chosen", False) for model in results["models"]) == 1
+    assert results["models"][-1]["rule"]["kind"] == "tgeo_one_step"
+    assert isinstance(results["models"][-1]["rule"]["level"], float)
+    assert [stage["name"] for stage in results["stages"]] == ["encode", "teacher", "precompute", "distill"]
+    assert not any(stage["reused"] for stage in results["stages"])
+    assert 0.5 < results["extra"]["bayes_auc"] < 1
+    assert sum(results["table"]["rows"].values()) <= 4000
+
+
+def test_the_run_folder_is_complete(whole) -> None:  # type: ignore[no-untyped-def]
+    _, folder, _ = whole
+    names = {path.name for path in folder.iterdir()}
+    assert {"config.yaml", "results.json", "metrics.jsonl", "report.html", "log.txt", "tensorboard"} <= names
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    assert config["student"]["training"]["epochs"] == 2
+    assert config["teacher"]["training"]["optimizer"]["kind"] == "adam"
+    assert not list((folder / "checkpoints").glob("*/v*"))
+
+
+def test_every_artifact_verifies_with_its_parents(whole) -> None:  # type: ignore[no-untyped-def]
+    _, _, root = whole
+    artifacts = list_artifacts(root)
+    assert {artifact.kind for artifact in artifacts} == {"tables", "teachers", "logits", "students"}
+    for artifact in artifacts:
+        assert verify(artifact.path) == ([], [])
+
+
+def test_the_second_run_reuses_all_and_a_change_redoes_what_hangs_on_it(whole, card_file: Path) -> None:  # type: ignore[no-untyped-def]
+    _, _, root = whole
+    before = digests(root)
+    again, _ = run_job(*small_job(card_file, root), LOCAL, Silent())
+    assert all(stage["reused"] for stage in again["stages"])
+    assert digests(root) == before
+    hotter, _ = run_job(*small_job(card_file, root, "distill.temperature=2"), LOCAL, Silent())
+    assert {stage["name"]: stage["reused"] for stage in hotter["stages"]} == {
+        "encode": True,
+        "teacher": True,
+        "precompute": True,
+        "distill": False,
+    }
+    assert before.items() <= digests(root).items(), "earlier versions stay"
+
+
+@pytest.mark.timeout(120)
+def test_the_second_run_loads_neither_ray_nor_torch(whole, card_file: Path) -> None:  # type: ignore[no-untyped-def]
+    _, _, root = whole
+    script = (
+        "import sys; from tgeokd_ray.cli.jobs import job_main\n"
+        "try: job_main('t', 'synthetic_ctr')\n"
+        "except SystemExit as end: code = end.code\n"
+        "print('LOADED', sorted({'ray', 'torch', 'polars', 'pyarrow'} & set(sys.modules)), code)"
+    )
+    words = ["--card", str(card_file), "--root", str(root), *(w for s in SMALL for w in ("--set", s))]
+    done = subprocess.run(
+        [sys.executable, "-c", script, *words], capture_output=True, text=True, cwd=REPOSITORY, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "LOADED [] 0"
+    assert "reused tables/" in done.stderr
+    assert "TGeo-KD" in done.stdout
+
+
+@pytest.mark.parametrize("stage", ["ingest", "encode", "teacher", "precompute", "labels", "tgeo"])
+def test_k3_interrupted_anywhere_the_same_command_ends_with_the_same_digests(  # type: ignore[no-untyped-def]
+    whole, card_file: Path, tmp_path: Path, stage: str
+) -> None:
+    class Interrupts(Silent):
+        def advanced(self, name: str, amount: int, note: str = "") -> None:
+            if name == stage and amount:
+                raise KeyboardInterrupt
+
+    _, _, root = whole
+    with pytest.raises(KeyboardInterrupt):
+        run_job(*small_job(card_file, tmp_path), LOCAL, Interrupts())
+    run_job(*small_job(card_file, tmp_path), LOCAL, Silent())
+    expected = {label: digest for label, digest in digests(root).items() if label.endswith("v000001")}
+    assert digests(tmp_path) == expected
+
+
+def test_p2_students_of_logits_from_another_teacher_are_other_students(whole, card_file: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    _, _, root = whole
+    shutil.copytree(root / "tables", tmp_path / "tables")
+    other, _ = run_job(*small_job(card_file, tmp_path, "seed=1"), LOCAL, Silent())
+    assert {stage["name"]: stage["reused"] for stage in other["stages"]}["encode"]
+    theirs = {artifact.label: artifact.digest for artifact in list_artifacts(tmp_path)}
+    assert theirs["teachers/synthetic_ctr/v000001"] != digests(root)["teachers/synthetic_ctr/v000001"]
+
+
+def test_stages_run_one_by_one_give_the_same_artifacts(whole, card_file: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    _, _, root = whole
+    job, card = small_job(card_file, tmp_path)
+    (table,) = run_stage("encode", job, card, {}, LOCAL, Silent())
+    (teacher,) = run_stage("teacher", job, card, {"table": table}, LOCAL, Silent())
+    (logits,) = run_stage("precompute", job, card, {"table": table, "teacher": teacher}, LOCAL, Silent())
+    students = run_stage("distill", job, card, {"table": table, "logits": logits}, LOCAL, Silent())
+    expected = digests(root)
+    for artifact in (table, teacher, logits, *students):
+        assert expected[artifact.label] == artifact.digest
+
+
+def test_class_means_are_the_mean_teacher_distribution_of_train_rows(whole) -> None:  # type: ignore[no-untyped-def]
+    _, _, root = whole
+    logits, table = latest(root, "logits", "synthetic_ctr"), latest(root, "tables", "synthetic_ctr")
+    assert logits is not None
+    assert table is not None
+    shards = [entry.path for entry in table.manifest.files if entry.extra.get("split") == "train"]
+    scores = np.concatenate([np.array(pq.read_table(logits.file(s))["logits"].to_pylist()) for s in shards])
+    labels = np.concatenate([pq.read_table(table.file(s))["label"].to_numpy() for s in shards])
+    odds = np.exp(scores.astype(np.float64))
+    expected = [(odds / odds.sum(1, keepdims=True))[labels == c].mean(0) for c in range(2)]
+    np.testing.assert_allclose(logits.manifest.schema["class_means"], expected, rtol=1e-12)
+    assert logits.manifest.schema["class_counts"] == np.bincount(labels).tolist()
+    splits = {entry.extra["split"] for entry in logits.manifest.files}
+    assert splits == {"train", "outer", "valid", "test"}, "the teacher never scores its own rows"
+
+
+def finished(name: str, auc: float | None, error: DataError | None = None) -> Finished:
+    return Finished(name, "", "", {"valid": {"auc": auc}}, False, 0.0, error=error)
+
+
+def test_the_plan_sets_the_level_to_the_constant_that_won_on_valid() -> None:
+    def spec(name: str, **rule: object) -> RunSpec:
+        return RunSpec(name=name, kind="students", artifact=name, root="", folder="", table="", rule=rule)
+
+    constants = tuple(spec(f"constant-{v:g}", kind="constant", value=v) for v in (0.25, 1.0))
+    plan = StudentsPlan(spec("labels"), constants, spec("tgeo", kind="tgeo_one_step", level="chosen"), "auc")
+    assert [s.name for s in plan([])] == ["labels", "constant-0.25", "constant-1"]
+    done = [finished("labels", 0.9), finished("constant-0.25", 0.6), finished("constant-1", 0.7)]
+    (learned,) = plan(done)
+    assert learned.rule["level"] == 0.95, "a level of 1 would leave nothing to learn"
+    done[1] = finished("constant-0.25", 0.8)
+    assert plan(done)[0].rule["level"] == 0.25
+    assert plan([*done, finished("tgeo", 0.8)]) == ()
+    assert chosen([finished("a", None), finished("b", 0.1, DataError("x"))], ["a", "b"], "auc") is None
+
+
+def test_predictions_are_the_students_logits_on_raw_rows(whole, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    results, _, root = whole
+    with pytest.raises(ConfigError):
+        predict(root / results["models"][-1]["artifact"], ["no-such-file.csv"], tmp_path / "out.parquet", Silent())
+    assert not (tmp_path / "out.parquet").exists()
+
+
+def test_a_root_that_cannot_be_written_is_refused(card_file: Path, tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with pytest.raises(ResourceError, match="cannot be written"):
+        run_job(*small_job(card_file, blocked), LOCAL, Silent())
+
+
+def test_x3_a_run_name_that_leaves_the_root_is_refused(card_file: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError):
+        run_job(*small_job(card_file, tmp_path, "run=../x"), LOCAL, Silent())
+    assert not list(tmp_path.parent.glob("x"))
+
+
+def test_device_cuda_without_one_is_refused(card_file: Path, tmp_path: Path) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    with pytest.raises(ResourceError, match="no CUDA device"):
+        run_job(*small_job(card_file, tmp_path, "device=cuda"), LOCAL, Silent())

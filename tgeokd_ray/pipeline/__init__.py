@@ -1,0 +1,1 @@
+"""The chain from raw files to results: stages, re-use by digest, plans, engines."""

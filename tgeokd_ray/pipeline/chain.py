@@ -1,0 +1,112 @@
+"""The chain of a job: encode, teacher, precompute, distill; each stage is re-used when its inputs have not changed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tgeokd_ray.artifacts import Artifact, open_artifact
+from tgeokd_ray.config.job import Job
+from tgeokd_ray.events import Progress
+from tgeokd_ray.pipeline.engine import Engine
+from tgeokd_ray.pipeline.plans import StudentsPlan, students_plan, teacher_plan
+from tgeokd_ray.pipeline.precompute import precompute
+from tgeokd_ray.tables.cards import Card
+from tgeokd_ray.training.reuse import Plan, replay
+from tgeokd_ray.training.spec import Finished
+
+
+@dataclass
+class Stage:
+    """One line of `stages` in results.json."""
+
+    name: str
+    seconds: float = 0.0
+    rows: int = 0
+    reused: bool = False
+
+
+@dataclass
+class Chain:
+    """The stages of one job in order; `engine` is called only by a stage that has work to do."""
+
+    job: Job
+    card: Card
+    root: Path
+    folder: Path
+    engine: Callable[[], Engine]
+    progress: Progress
+    stages: list[Stage] = field(default_factory=list)
+
+    @contextmanager
+    def _stage(self, name: str) -> Iterator[Stage]:
+        stage, began = Stage(name), time.monotonic()
+        yield stage
+        stage.seconds = round(time.monotonic() - began, 3)
+        self.stages.append(stage)
+
+    def encode(self, files: Sequence[str]) -> Artifact:
+        """Raw files to `tables/NAME`."""
+        from tgeokd_ray.tables.inputs import find_table
+
+        with self._stage("encode") as stage:
+            table = find_table(self.card, files, self.root)
+            stage.reused = table is not None
+            if table is None:
+                from tgeokd_ray.tables.encode import encode
+
+                def engine_map(function: Any, items: Any, *, stage: str) -> Iterator[Any]:
+                    return self.engine().map(function, items, stage=stage)
+
+                table, _ = encode(self.card, files, self.root, engine_map, self.progress)
+            stage.rows = sum(table.manifest.schema["rows"].values())
+            self._told("encode", table, stage.reused)
+            return table
+
+    def teacher(self, table: Artifact) -> Artifact:
+        """Table to `teachers/NAME`."""
+        with self._stage("teacher") as stage:
+            (run,) = self._runs(teacher_plan(self.job, self.card.name, table, self.root, self.folder), stage)
+            if run.error is not None:
+                raise run.error
+            stage.rows = table.manifest.schema["rows"].get("teacher", 0)
+            return open_artifact(Path(run.artifact))
+
+    def precompute(self, table: Artifact, teacher: Artifact) -> Artifact:
+        """Table and teacher to `logits/NAME` with class means."""
+        with self._stage("precompute") as stage:
+            logits, stage.reused = precompute(
+                self.root,
+                self.card.name,
+                table,
+                teacher,
+                precision=self.job.precision,
+                engine=self.engine,
+                progress=self.progress,
+            )
+            stage.rows = sum(entry.rows or 0 for entry in logits.manifest.files)
+            self._told("precompute", logits, stage.reused)
+            return logits
+
+    def students(self, table: Artifact, logits: Sequence[Artifact]) -> list[Finished]:
+        """Table and logits to `students/NAME-*`: labels, constants, TGeo-KD."""
+        with self._stage("distill") as stage:
+            plan: StudentsPlan = students_plan(self.job, self.card.name, table, logits, self.root, self.folder)
+            stage.rows = table.manifest.schema["rows"].get("train", 0)
+            return self._runs(plan, stage, [str(artifact.path) for artifact in logits])
+
+    def _runs(self, plan: Plan, stage: Stage, means: Sequence[str] = ()) -> list[Finished]:
+        done = replay(plan)
+        stage.reused = done is not None
+        if done is None:
+            return self.engine().train(plan, self.progress, means)
+        for run in done:
+            self._told(run.name, open_artifact(Path(run.artifact)), True)
+        return done
+
+    def _told(self, stage: str, artifact: Artifact, reused: bool) -> None:
+        self.progress.finished(stage, f"reused {artifact.label}" if reused else artifact.label)

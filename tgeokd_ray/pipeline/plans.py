@@ -1,0 +1,154 @@
+"""From a job to runs: the teacher, and the students whose later runs depend on earlier ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tgeokd_ray.artifacts import Artifact
+from tgeokd_ray.config.job import Job, Model, Optimizer, Training
+from tgeokd_ray.objectives.settings import OptimizerSpec
+from tgeokd_ray.training.spec import HIGHER_IS_BETTER, Finished, Fusion, RunSpec
+
+LEVELS = (0.05, 0.95)
+MEMBER_SEEDS = 1_000_003  # apart from the seeds that a user counts through
+
+
+@dataclass(frozen=True)
+class OneRun:
+    """The plan of a single run."""
+
+    spec: RunSpec
+
+    def __call__(self, finished: Sequence[Finished]) -> Sequence[RunSpec]:
+        return () if finished else (self.spec,)
+
+
+@dataclass(frozen=True)
+class StudentsPlan:
+    """Labels alone and every constant first; then TGeo-KD, its level set to the constant that won on valid."""
+
+    labels: RunSpec
+    constants: tuple[RunSpec, ...]
+    learned: RunSpec
+    metric: str
+
+    def __call__(self, finished: Sequence[Finished]) -> Sequence[RunSpec]:
+        if not finished:
+            return (self.labels, *self.constants)
+        return (self.levelled(finished),) if len(finished) <= len(self.constants) + 1 else ()
+
+    def levelled(self, finished: Sequence[Finished]) -> RunSpec:
+        """The learned run; a rule that has no level yet takes the winning constant, kept off the ends of (0, 1)."""
+        if self.learned.rule.get("level") != "chosen":
+            return self.learned
+        constant = chosen(finished, [spec.name for spec in self.constants], self.metric)
+        values = {spec.name: float(spec.rule["value"]) for spec in self.constants}
+        level = min(max(values[constant], LEVELS[0]), LEVELS[1]) if constant is not None else 0.5
+        return replace(self.learned, rule={**self.learned.rule, "level": level})
+
+
+def chosen(finished: Sequence[Finished], names: Sequence[str], metric: str) -> str | None:
+    """The name of the best run on valid among `names`; None where none of them has the metric."""
+    sign = 1.0 if HIGHER_IS_BETTER[metric] else -1.0
+    values = {
+        run.name: sign * run.metrics["valid"][metric]
+        for run in finished
+        if run.name in names and run.error is None and run.metrics["valid"].get(metric) is not None
+    }
+    return max(values, key=lambda name: values[name]) if values else None
+
+
+def teacher_plan(job: Job, card: str, table: Artifact, root: Path, folder: Path) -> OneRun:
+    """The plan of the teacher: it learns from labels on the `teacher` split."""
+    return OneRun(
+        _spec(
+            job,
+            job.teacher.model,
+            job.teacher.training,
+            name="teacher",
+            kind="teachers",
+            artifact=card,
+            root=str(root),
+            folder=str(folder),
+            table=str(table.path),
+            split="teacher",
+        )
+    )
+
+
+def students_plan(
+    job: Job, card: str, table: Artifact, logits: Sequence[Artifact], root: Path, folder: Path
+) -> StudentsPlan:
+    """The plan of all students of a job; they share seeds, model, schedule and teacher, and differ in the rule."""
+
+    def student(name: str, rule: Mapping[str, Any]) -> RunSpec:
+        return _spec(
+            job,
+            job.student.model,
+            job.student.training,
+            name=name,
+            kind="students",
+            artifact=f"{card}-{name}",
+            root=str(root),
+            folder=str(folder),
+            table=str(table.path),
+            logits=tuple(str(artifact.path) for artifact in logits),
+            rule=rule,
+            temperature=job.distill.temperature,
+            fusion=_fusion(job),
+        )
+
+    fusion = job.distill.fusion
+    shape = {"features": fusion.features, "hidden": fusion.hidden, "centred": fusion.centred, "level": fusion.level}
+    return StudentsPlan(
+        labels=student("labels", {"kind": "labels"}),
+        constants=tuple(
+            student(f"constant-{value:g}", {"kind": "constant", "value": value}) for value in job.distill.constants
+        ),
+        learned=student("tgeo", {"kind": "tgeo_one_step", **shape}),
+        metric=job.metric,
+    )
+
+
+def _spec(job: Job, model: Model, training: Training, **places: Any) -> RunSpec:
+    return RunSpec(
+        model=model.model_dump(exclude={"members"}),
+        model_seeds=tuple(job.seed + MEMBER_SEEDS * member for member in range(model.members)),
+        ensemble=model.members > 1,
+        optimizer=_optimizer(training.optimizer),
+        epochs=training.epochs,
+        batch_rows=training.batch_rows,
+        warm_up_steps=training.warm_up_steps,
+        patience=training.patience,
+        class_weights=training.class_weights,
+        oversample=training.oversample,
+        metric=job.metric,
+        precision=job.precision,
+        data_seed=job.seed,
+        intervals=job.intervals,
+        checkpoint_seconds=job.checkpoint_seconds,
+        **places,
+    )
+
+
+def _fusion(job: Job) -> Fusion:
+    fusion = job.distill.fusion
+    return Fusion(
+        optimizer=_optimizer(fusion.optimizer),
+        every=fusion.every,
+        batch_rows=fusion.batch_rows,
+        warm_up=fusion.warm_up,
+    )
+
+
+def _optimizer(settings: Optimizer) -> OptimizerSpec:
+    return OptimizerSpec(
+        kind=settings.kind,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        momentum=settings.momentum,
+        clip_norm=settings.clip_norm,
+    )

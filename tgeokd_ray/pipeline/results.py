@@ -1,0 +1,103 @@
+"""`results.json`: what a job found, in the form that scripts read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from tgeokd_ray.artifacts import Artifact
+from tgeokd_ray.config.job import Job
+from tgeokd_ray.pipeline.chain import Stage
+from tgeokd_ray.pipeline.plans import chosen
+from tgeokd_ray.training.spec import Finished
+
+FORMAT = 1
+FIGURES = ("auc", "nll", "accuracy", "macro_f1")
+MORE = (
+    "average_precision",
+    "recall",
+    "detection_rate",
+    "ece",
+    "predicted_over_observed",
+    "calibration",
+    "auc_interval",
+    "nll_interval",
+    "accuracy_interval",
+)
+
+
+def build_results(
+    job: Job,
+    run: str,
+    card: str,
+    table: Artifact,
+    finished: Sequence[Finished],
+    stages: Sequence[Stage],
+    warnings: Sequence[str],
+) -> dict[str, Any]:
+    """All metrics are on the test split; one that is undefined is null, with a line in `warnings`, never NaN.
+
+    The constant that was best on valid by the job's metric carries `chosen: true`.
+    """
+    schema = table.manifest.schema
+    lines = list(warnings)
+    constants = [run.name for run in finished if run.name.startswith("constant-")]
+    best = chosen(finished, constants, job.metric)
+    models = []
+    for run_ in finished:
+        if run_.error is not None:
+            lines.append(f"{run_.name}: {run_.error}")
+            continue
+        model = model_entry(run_, schema["classes"])
+        if run_.name == best:
+            model["chosen"] = True
+        models.append(model)
+        lines += [f"{run_.name}: {name} is undefined on test: {why}" for name, why in _undefined(run_).items()]
+    return {
+        "format": FORMAT,
+        "run": run,
+        "seed": job.seed,
+        "card": card,
+        "metric": job.metric,
+        "table": {
+            "digest": table.digest,
+            "artifact": table.label,
+            "rows": schema["rows"],
+            "classes": schema["classes"],
+        },
+        "models": models,
+        "stages": [asdict(stage) for stage in stages],
+        "warnings": lines,
+        "extra": dict(schema.get("extra", {})),
+    }
+
+
+def model_entry(run: Finished, classes: Sequence[str]) -> dict[str, Any]:
+    """One entry of `models`: role, rule, figures on test, and what more is known about the run."""
+    metrics, test = run.metrics, run.metrics["test"]
+    teacher = run.name == "teacher"
+    entry: dict[str, Any] = {
+        "name": run.name,
+        "role": "teacher" if teacher else "student",
+        "rule": None if teacher else metrics["rule"],
+        "parameters": metrics["parameters"],
+        **{name: test[name] for name in FIGURES},
+        "rows": test["rows"],
+        "artifact": "/".join(run.artifact.split("/")[-3:]),
+        "digest": run.digest,
+        "rows_per_second": metrics.get("rows_per_second"),
+        "epoch": metrics["epoch"],
+        "valid": {name: metrics["valid"].get(name) for name in FIGURES},
+        "history": metrics["history"],
+    }
+    entry |= {name: test[name] for name in MORE if test.get(name) is not None}
+    if "recall" in entry:
+        entry["recall"] = {classes[int(index)]: value for index, value in entry["recall"].items()}
+    if "ratio" in metrics:
+        entry["ratio"] = metrics["ratio"]
+    return entry
+
+
+def _undefined(run: Finished) -> dict[str, str]:
+    return dict(run.metrics["test"].get("undefined", {}))
