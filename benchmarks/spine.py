@@ -1,13 +1,15 @@
 """Figures of the spine: same numbers with and without Ray, re-use, memory of encode, start-up and imports.
 
-python benchmarks/spine.py [parity workers reuse encode imports] [--quick] [--json]
+python benchmarks/spine.py [parity workers reuse kills encode imports] [--quick] [--json]
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import resource
+import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -87,19 +89,84 @@ def reuse(quick: bool) -> Iterator[Figure]:
     yield Figure("spine.second_run.loads", float(loaded != "[]"), "ray or torch", "== 0", loaded == "[]")
 
 
+def kills(quick: bool) -> Iterator[Figure]:
+    """h: SIGKILL of the driver at random moments of the demo, each followed by the same command, until it ends.
+
+    Counts artifacts whose digests differ from an undisturbed run's, and versions beyond the first (work done again).
+    """
+    count = 3 if quick else 10
+    options = ["--quick"] if quick else []
+    moments = random.Random(20_261)
+    with tempfile.TemporaryDirectory() as folder:
+        undisturbed, killed = Path(folder) / "undisturbed", Path(folder) / "killed"
+        _, whole, _ = job(undisturbed, *options)
+        expected = digests(undisturbed)
+        done, runs, stages = 0, 0, []
+        while True:
+            runs += 1
+            # Python and Ray start in the first 5 s; what is done is not redone, so later runs are shorter
+            limit = moments.uniform(5, 0.6 * whole) if done < count else None
+            if killed_run(killed, limit, options):
+                done += 1
+                stages.append(sorted(label.split("/")[0] for label in digests(killed)))
+            elif done >= count:
+                break
+            else:
+                shutil.rmtree(killed)  # it ended before its kill: begin anew, so that all kills strike
+        found = digests(killed)
+    differing = sorted(label for label in expected.keys() | found.keys() if expected.get(label) != found.get(label))
+    context = {"kills": done, "runs": runs, "differing": differing, "artifacts_at_kill": [len(s) for s in stages]}
+    yield Figure("spine.kills.differing", len(differing), "artifacts", "== 0", not differing, context=context)
+
+
+def killed_run(root: Path, limit: float | None, options: Sequence[str]) -> bool:
+    """Run the job, SIGKILL its driver after `limit` seconds and wait for its processes to go; whether it was killed."""
+    process = subprocess.Popen(
+        [*JOB, "--root", str(root), "--json", *options], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    family: list[Any] = []
+    try:
+        process.wait(limit)
+    except subprocess.TimeoutExpired:
+        family = descendants(process.pid)
+        process.kill()
+        process.wait()
+    import psutil
+
+    psutil.wait_procs(family, timeout=60)
+    if not family and process.returncode:
+        raise SystemExit(f"the job failed with {process.returncode}:\n{process.communicate()[1].decode()[-4000:]}")
+    return bool(family)
+
+
+def descendants(pid: int) -> list[Any]:
+    import psutil
+
+    return list(psutil.Process(pid).children(recursive=True))
+
+
+def digests(root: Path) -> dict[str, str]:
+    """Content digest of every artifact under a root, by label."""
+    from tgeokd_ray.artifacts import list_artifacts
+
+    return {artifact.label: artifact.digest for artifact in list_artifacts(root)}
+
+
 def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": f"{REPOSITORY}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
 
 
-class MemoryWatch:
-    """Peak of the sum of proportional set sizes of a process and all its descendants, sampled every 0.2 s."""
+class Watch:
+    """A process and all its descendants, sampled every 0.2 s: the peak of the sum of their proportional set sizes, and
+    the CPU seconds that each had used when it was last seen."""
 
     def __init__(self, pid: int) -> None:
-        self.peak = 0
+        self.peak_kib = 0
+        self._cpu: dict[tuple[int, float], float] = {}
         self._pid, self._stop = pid, threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
-    def __enter__(self) -> MemoryWatch:
+    def __enter__(self) -> Watch:
         self._thread.start()
         return self
 
@@ -107,22 +174,30 @@ class MemoryWatch:
         self._stop.set()
         self._thread.join()
 
+    @property
+    def cpu_seconds(self) -> float:
+        return sum(self._cpu.values())
+
     def _watch(self) -> None:
         import psutil
 
         while not self._stop.wait(0.2):
-            try:
-                family = [psutil.Process(self._pid), *psutil.Process(self._pid).children(recursive=True)]
-            except psutil.Error:
-                continue
             total = 0
-            for process in family:
-                try:
-                    rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
-                except OSError:
-                    continue
-                total += next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
-            self.peak = max(self.peak, total)
+            with contextlib.suppress(psutil.Error):
+                for process in [psutil.Process(self._pid), *descendants(self._pid)]:
+                    total += self._sample(process)
+            self.peak_kib = max(self.peak_kib, total)
+
+    def _sample(self, process: Any) -> int:
+        import psutil
+
+        try:
+            rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
+            times = process.cpu_times()
+            self._cpu[process.pid, process.create_time()] = times.user + times.system
+        except (OSError, psutil.Error):
+            return 0
+        return next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
 
 
 def encode(quick: bool) -> Iterator[Figure]:
@@ -165,20 +240,17 @@ def encode_once(rows: int, local: bool) -> tuple[int, float]:
             "--root",
             f"{folder}/root",
         ]
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         process = subprocess.Popen(
             [*command, *(["--local"] if local else [])],
             env=environment(),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         )
-        with MemoryWatch(process.pid) as watch:
+        with Watch(process.pid) as watch:
             _, stderr = process.communicate(timeout=1200)
         if process.returncode:
             raise SystemExit(stderr.decode()[-4000:])
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return watch.peak, rows / seconds
+    return watch.peak_kib, rows / watch.cpu_seconds
 
 
 def imports(quick: bool) -> Iterator[Figure]:
@@ -207,4 +279,7 @@ def imports(quick: bool) -> Iterator[Figure]:
 
 
 if __name__ == "__main__":
-    main(__doc__ or "", {"parity": parity, "workers": workers, "reuse": reuse, "encode": encode, "imports": imports})
+    main(
+        __doc__ or "",
+        {"parity": parity, "workers": workers, "reuse": reuse, "kills": kills, "encode": encode, "imports": imports},
+    )

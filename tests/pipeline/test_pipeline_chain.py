@@ -15,12 +15,14 @@ import yaml
 
 from tgeokd_ray.artifacts import latest, list_artifacts, open_artifact, verify
 from tgeokd_ray.config.resolve import resolve
-from tgeokd_ray.errors import ConfigError, DataError, ResourceError
+from tgeokd_ray.errors import ConfigError, DataError, ProvenanceError, ResourceError
 from tgeokd_ray.events import Silent
+from tgeokd_ray.feed.table import EncodedTable
 from tgeokd_ray.pipeline.job import Place, run_job, run_stage
 from tgeokd_ray.pipeline.plans import StudentsPlan, chosen
 from tgeokd_ray.pipeline.predict import predict
 from tgeokd_ray.tables.cards import PACKAGED
+from tgeokd_ray.training.assess import assess
 from tgeokd_ray.training.spec import Finished, RunSpec
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -244,3 +246,20 @@ def test_device_cuda_without_one_is_refused(card_file: Path, tmp_path: Path) -> 
         pytest.skip("this machine has a CUDA device")
     with pytest.raises(ResourceError, match="no CUDA device"):
         run_job(*small_job(card_file, tmp_path, "device=cuda"), LOCAL, Silent())
+
+
+def test_evaluate_repeats_the_figures_of_the_run_and_refuses_another_table(whole, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    results, _, root = whole
+    table = EncodedTable.open(root / results["table"]["artifact"])
+    for model in (results["models"][0], results["models"][-1]):
+        found = assess(root / model["artifact"], table, "test", Silent())
+        assert {name: found[name] for name in ("auc", "nll", "accuracy")} == pytest.approx(
+            {name: model[name] for name in ("auc", "nll", "accuracy")}, abs=1e-6
+        )
+    other = tmp_path / "card.yaml"
+    card = yaml.safe_load((PACKAGED / "synthetic_ctr.yaml").read_text())
+    card["format"] |= {"rows": 600, "seed": 8}
+    other.write_text(yaml.safe_dump(card))
+    (another,) = run_stage("encode", *small_job(other, tmp_path), {}, LOCAL, Silent())
+    with pytest.raises(ProvenanceError, match="was made from"):
+        assess(root / results["models"][0]["artifact"], EncodedTable.open(another.path), "test", Silent())

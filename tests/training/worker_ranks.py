@@ -31,7 +31,7 @@ def _rank(
 
 
 def on_ranks(world: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
-    """`function(worker, *arguments)` on every rank; the results in the order of ranks. A failure shows its traceback."""
+    """`function(worker, *arguments)` on every rank, results in the order of ranks; a failure shows its traceback."""
     context = mp.get_context("forkserver")
     context.set_forkserver_preload(["torch", "tgeokd_ray.training.plan", "worker_ranks"])
     with socket.socket() as free:

@@ -52,10 +52,10 @@ def check(card: str, data: Sequence[str], draft: str | None, stream: IO[str], as
         return
     from tgeokd_ray.tables.cards import load_card
     from tgeokd_ray.tables.check import summarise
-    from tgeokd_ray.tables.readers import expand_files
+    from tgeokd_ray.tables.inputs import raw_files
 
     loaded = load_card(card)
-    summary = summarise(loaded, expand_files(loaded, data))
+    summary = summarise(loaded, raw_files(loaded, data))
     if as_json:
         json.dump(summary, stream)
         stream.write("\n")
@@ -97,6 +97,24 @@ def predict(root: str, student: str, data: Sequence[str], out: str) -> None:
     with TerminalProgress() as progress:
         rows = score(path, data, Path(out), progress)
     print(f"{rows} rows: {out}")
+
+
+def evaluate(root: str, model: str, table: str, split: str, stream: IO[str], as_json: bool) -> None:
+    """Measure a committed model."""
+    from tgeokd_ray.feed.table import EncodedTable
+    from tgeokd_ray.report.terminal import TerminalProgress, summary_table
+    from tgeokd_ray.training.assess import assess
+
+    path = named(root, model).path
+    encoded = EncodedTable.open(named(root, table, "tables").path)
+    with TerminalProgress() as progress:
+        results = assess(path, encoded, split, progress)
+    if as_json:
+        json.dump(results, stream)
+        stream.write("\n")
+        return
+    results.pop("calibration", None)
+    summary_table(results, _console())
 
 
 def verify(root: str, labels: Sequence[str]) -> None:

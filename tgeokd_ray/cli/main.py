@@ -129,6 +129,22 @@ def predict(
 
 
 @app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A student or teacher artifact.")],
+    table: Annotated[str, typer.Argument(help="The table artifact that it was made from.")],
+    split: Annotated[str, typer.Option(help="teacher, train, outer, valid or test.")] = "test",
+    root: Root = "artifacts",
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Figures of a committed model on any split of its table."""
+    from tgeokd_ray.cli import commands
+
+    with only_json(as_json) as stream:
+        guarded(lambda: commands.evaluate(root, model, table, split, stream, as_json), debug=debug)
+
+
+@app.command()
 def verify(
     artifacts: Annotated[list[str], typer.Argument(help="Artifacts: KIND/NAME or KIND/NAME/v000001.")],
     root: Root = "artifacts",

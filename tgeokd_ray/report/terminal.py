@@ -85,13 +85,14 @@ def summary_table(summary: Mapping[str, Any], console: Console) -> None:
 
     Names from outside are escaped; a value that is a list is joined by commas.
     """
+    width = max((len(str(name)) for name in summary), default=0) + 2
     for name, value in summary.items():
         rows = [{"name": key, **row} for key, row in value.items()] if _nested(value) else value
         if isinstance(rows, list) and rows and all(isinstance(row, Mapping) for row in rows):
             with _wide(console):
                 console.print(_plain_table(str(name), rows, console))
         else:
-            line = Text.assemble((f"{printable(name, console.encoding):<16}", "bold"), _cell(value, console))
+            line = Text.assemble((f"{printable(name, console.encoding):<{width}}", "bold"), _cell(value, console))
             console.print(line, soft_wrap=True, highlight=False)
 
 
@@ -117,7 +118,7 @@ def _cell(value: object, console: Console) -> Text:
     if isinstance(value, Mapping):
         value = [f"{key} {_cell(item, console)}" for key, item in value.items()]
     if isinstance(value, list | tuple):
-        value = ", ".join(str(_cell(item, console)) for item in value)
+        value = ", ".join(str(_cell(item, console)) for item in value) or "none"
     if isinstance(value, int | float) and not isinstance(value, bool):
         value = f"{value:,}" if isinstance(value, int) else f"{value:.6g}"
     return Text(printable(value, console.encoding))

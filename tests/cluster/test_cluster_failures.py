@@ -1,0 +1,46 @@
+"""What a failed worker group means, decided from the exceptions alone."""
+
+from __future__ import annotations
+
+import pytest
+from ray.exceptions import ActorDiedError
+from ray.train import ControllerError, WorkerGroupError
+
+from tgeokd_ray.cluster.failures import explain, is_loss, user_error
+from tgeokd_ray.errors import ProvenanceError, ResourceError
+
+BROKEN = RuntimeError("[gloo] Connection closed by peer\nmore")
+
+
+def test_the_users_error_is_preferred_to_the_peers_broken_connection() -> None:
+    mine = ProvenanceError("other table", fix="run tgeokd precompute")
+    error = WorkerGroupError("two failed", {0: BROKEN, 1: mine})
+    assert user_error(error) is mine
+    assert explain(error) is mine
+    assert explain(error).exit_code == 4
+
+
+@pytest.mark.parametrize(
+    ("failures", "loss"),
+    [
+        ({0: BROKEN, 1: ActorDiedError()}, True),
+        ({0: OSError("gone")}, True),
+        ({0: KeyError("x")}, False),
+        ({0: BROKEN, 1: ValueError("x")}, False),
+    ],
+)
+def test_only_losses_are_tried_again(failures: dict[int, Exception], loss: bool) -> None:
+    assert is_loss(WorkerGroupError("failed", failures)) == loss
+
+
+def test_a_lost_controller_is_a_loss() -> None:
+    error = ControllerError(ActorDiedError())
+    assert is_loss(error)
+    assert explain(error).exit_code == ResourceError.exit_code
+
+
+def test_anything_else_is_one_line_that_names_the_rank() -> None:
+    error = explain(WorkerGroupError("failed", {1: BROKEN, 0: KeyError("column x")}))
+    assert isinstance(error, ResourceError)
+    assert [problem.what for problem in error.problems] == ["worker 0: KeyError: 'column x'"]
+    assert "more" not in str(explain(WorkerGroupError("failed", {1: BROKEN})))

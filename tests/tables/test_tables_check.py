@@ -1,0 +1,89 @@
+"""`tgeokd check`: what it says of a table, and that it complains as encoding does."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from tgeokd_ray.errors import DataError
+from tgeokd_ray.tables.cards import Card, load_card
+from tgeokd_ray.tables.check import summarise
+
+CARD = {
+    "name": "small",
+    "format": {"kind": "csv"},
+    "label": {"column": "label", "classes": ["0", "1"], "display": {"1": "click"}},
+    "columns": {"numeric": ["x"], "categorical": [{"name": "site"}, {"name": "user", "buckets": 8}]},
+    "splits": {"kind": "hash", "salt": "s", "parts": {"train": 0.5, "test": 0.5}},
+}
+HEADER = "label,x,site,user\n"
+
+
+def card(**changes: object) -> Card:
+    return Card.model_validate({**CARD, **changes})
+
+
+def write(path: Path, rows: list[str], header: str = HEADER) -> Path:
+    path.write_text(header + "".join(f"{row}\n" for row in rows))
+    return path
+
+
+def test_summary_counts_what_is_there(tmp_path: Path) -> None:
+    rows = [f"{k % 2},{k if k % 4 else ''},{'a' if k % 10 else 'b'},u{k}" for k in range(200)]
+    summary = summarise(card(), [write(tmp_path / "a.csv", rows)])
+    assert summary["rows"] == 200
+    assert sum(split["rows"] for split in summary["splits"]) == 200
+    assert sum(split["click"] for split in summary["splits"]) == 100
+    known = [k for k in range(200) if k % 4]
+    (numeric,) = summary["numeric"]
+    assert (numeric["missing"], numeric["least"], numeric["greatest"]) == (0.25, 1.0, 199.0)
+    assert numeric["mean"] == pytest.approx(sum(known) / len(known))
+    site, user = summary["categorical"]
+    assert site == {"column": "site", "missing": 0.0, "values": 2, "first": "a", "share": 0.9}
+    assert user["values"] is None, "a hashed column is not counted"
+    assert summary["warnings"] == []
+
+
+def test_all_problems_of_all_files_at_once(tmp_path: Path) -> None:
+    files = [write(tmp_path / "a.csv", ["0,1,a,u", "7,1,a,u"]), write(tmp_path / "b.csv", ["0,x,a,u", "1,y,a,u"])]
+    with pytest.raises(DataError) as caught:
+        summarise(card(), files)
+    assert caught.value.total == 3
+    places = [(Path(p.file or "").name, p.column, p.row) for p in caught.value.problems]
+    assert places == [("a.csv", "label", 2), ("b.csv", "x", 1), ("b.csv", "x", 2)]
+
+
+def test_repeated_row_ids_and_missing_classes_are_told(tmp_path: Path) -> None:
+    ids = {"row_id": {"kind": "column", "column": "id", "type": "text"}}
+    rows = [f"{k % 2},1,a,u,id-{k % 99}" for k in range(100)]
+    path = write(tmp_path / "a.csv", rows, "label,x,site,user,id\n")
+    with pytest.raises(DataError, match="another row has this row id") as caught:
+        summarise(card(**ids), [path])
+    assert caught.value.problems[0].row == 100
+    with pytest.raises(DataError, match="no train row is of class '1'"):
+        summarise(card(), [write(tmp_path / "b.csv", ["0,1,a,u"] * 50)])
+
+
+def test_a_copy_is_compared_with_the_published_one(tmp_path: Path) -> None:
+    path = write(tmp_path / "clicks.csv", [f"{k % 2},1,a,u" for k in range(50)])
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    good = card(checks={"rows": {"clicks*": 50}, "sha256": {"clicks*": digest}})
+    assert not [text for text in summarise(good, [path])["warnings"] if "published" in text]
+    bad = card(checks={"rows": {"clicks*": 51}, "sha256": {"clicks*": "0" * 64}})
+    told = [text for text in summarise(bad, [path])["warnings"] if "published" in text]
+    assert told[0] == "clicks.csv has 50 rows, the published copy 51"
+    assert len(told) == 2
+
+
+def test_the_packaged_table_is_summarised_without_files() -> None:
+    synthetic = load_card("synthetic_ctr")
+    small = synthetic.model_copy(update={"format": synthetic.format.model_copy(update={"rows": 3000})})
+    assert summarise(small, [])["rows"] == 3000
+
+
+def test_the_published_nsl_kdd_files_are_recognised(real_data: Path) -> None:
+    files = [real_data / "nsl_kdd" / f"{name}.txt.gz" for name in ("KDDTrain+", "KDDTest+")]
+    datasets = Path(__file__).parents[2] / "datasets"
+    assert summarise(load_card(datasets / "nsl_kdd.yaml"), files)["warnings"] == []

@@ -1,0 +1,136 @@
+"""Ray Data under the stages: one task per item, results in the order of the items, a killed task runs again."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import ray
+import ray.data
+from numpy.typing import NDArray
+from ray.exceptions import RayError
+
+from tgeokd_ray.cluster.failures import RERUN, explain
+from tgeokd_ray.errors import ResourceError, UserError
+from tgeokd_ray.feed import Unit, UnitReader
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """A result that Ray Data must not take apart (a plain tuple would come back as a list), or what went wrong."""
+
+    value: Any = None
+    error: UserError | None = None
+    failure: str = ""  # a traceback as text: not every exception can travel
+
+
+@dataclass(frozen=True)
+class _Call:
+    """The mapped function with its items, which travel through the object store."""
+
+    function: Callable[[Any], Any]
+    items: list[Any]  # one reference; inside a list it is not resolved on the way
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return {"outcome": _Outcome(self.function(ray.get(self.items[0])[row["index"]]))}
+        except UserError as error:
+            return {"outcome": _Outcome(error=error)}
+        except Exception:
+            return {"outcome": _Outcome(failure=traceback.format_exc())}
+
+    @staticmethod
+    def result(outcome: _Outcome, stage: str) -> Any:
+        """The value, or the error raised in this process."""
+        if outcome.error is not None:
+            raise outcome.error
+        if outcome.failure:
+            line = outcome.failure.strip().rpartition("\n")[2]
+            raise ResourceError(f"a task of {stage} failed: {line}", fix=RERUN) from RuntimeError(outcome.failure)
+        return outcome.value
+
+
+def ray_map(
+    function: Callable[[Item], Result], items: Iterable[Item], *, stage: str, tasks: int, gpus: int = 0
+) -> Iterator[Result]:
+    """`function` of every item, in the order of the items, while later ones still run; at most `tasks` at once.
+
+    Every item is one task with one CPU and `gpus` GPUs, so a function that writes must be able to write again: a task
+    whose process is killed is run again. A UserError that the function raises is raised here; anything else that fails
+    is a ResourceError with one line.
+    """
+    listed = list(items)
+    if not listed:
+        return
+    call = _Call(function, [ray.put(listed)])
+    dataset = _indices(len(listed)).map(
+        call, compute=ray.data.TaskPoolStrategy(min(tasks, len(listed))), num_cpus=1, num_gpus=gpus
+    )
+    dataset.set_name(stage)
+    try:
+        for batch in _settled(dataset).iter_batches(batch_size=1, batch_format="numpy", prefetch_batches=0):
+            yield call.result(batch["outcome"][0], stage)
+    except RayError as error:
+        raise explain(error) from error
+
+
+def _indices(count: int) -> ray.data.Dataset:
+    return ray.data.from_items([{"index": i} for i in range(count)], override_num_blocks=count)
+
+
+def _settled(dataset: ray.data.Dataset) -> ray.data.Dataset:
+    """The settings of this dataset alone: in order, one block per row of the input, quiet."""
+    context = dataset.context
+    context.execution_options.preserve_order = True
+    context.target_max_block_size = None  # a unit is never cut into several blocks
+    context.enable_progress_bars = context.enable_operator_progress_bars = context.print_on_execution_start = False
+    return dataset
+
+
+@dataclass(frozen=True)
+class _ReadUnit:
+    """A block with the index of a unit to the unit's table. One that can't be read comes back as its index alone."""
+
+    reader: UnitReader
+    units: tuple[Unit, ...]
+
+    def __call__(self, block: dict[str, NDArray[Any]]) -> pa.Table:
+        index = int(block["index"][0])
+        try:
+            return next(iter(self.reader(self.units[index : index + 1])))
+        except UserError:
+            return pa.table({"index": [index]})
+
+
+@dataclass(frozen=True)
+class RayDataReader:
+    """A UnitReader whose units are read by Ray Data tasks on any node, at most `ahead` at once.
+
+    Yields the same tables in the same order as `reader`, which must be picklable and does the reading and joining. The
+    tasks reserve no CPU: inside a worker group that holds all of them they would never start. A UserError of a unit is
+    raised here, when its turn comes.
+    """
+
+    reader: UnitReader
+    ahead: int = 2
+
+    def __call__(self, units: Sequence[Unit]) -> Iterator[pa.Table]:
+        if not units:
+            return
+        read = _ReadUnit(self.reader, tuple(units))
+        dataset = _indices(len(units)).map_batches(
+            read,
+            batch_size=1,
+            batch_format="numpy",
+            compute=ray.data.TaskPoolStrategy(min(self.ahead, len(units))),
+            num_cpus=0,
+        )
+        tables = _settled(dataset).iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
+        for unit, table in zip(units, tables, strict=True):
+            yield from self.reader([unit]) if table.column_names == ["index"] else [table]

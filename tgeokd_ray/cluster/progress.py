@@ -1,0 +1,85 @@
+"""Events on their way from a worker to the driver: an actor keeps them until the driver asks."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import ray
+
+from tgeokd_ray.events import Progress
+
+Event = tuple[str, tuple[Any, ...]]  # method of Progress, its arguments
+FLUSH_SECONDS = 0.3
+
+
+@ray.remote(num_cpus=0)
+class _Board:
+    """Events in the order of arrival, until they are taken."""
+
+    def __init__(self) -> None:
+        self._events: list[Event] = []
+
+    def push(self, events: list[Event]) -> None:
+        self._events += events
+
+    def take(self) -> list[Event]:
+        events, self._events = self._events, []
+        return events
+
+
+class RemoteProgress:
+    """A Progress for rank 0: sends at most every 0.3 s, at once what is not a mere advance, and never waits for it."""
+
+    def __init__(self, board: Any) -> None:
+        self._board = board
+        self._events: list[Event] = []
+        self._sent = time.monotonic()
+
+    def started(self, stage: str, total: int | None = None, unit: str = "rows") -> None:
+        self._send("started", stage, total, unit)
+
+    def advanced(self, stage: str, amount: int, note: str = "") -> None:
+        last = self._events[-1] if self._events else None
+        if last is not None and last[0] == "advanced" and last[1][0] == stage:  # summed, so that a burst is one event
+            self._events[-1] = ("advanced", (stage, last[1][1] + amount, note or last[1][2]))
+        else:
+            self._events.append(("advanced", (stage, amount, note)))
+        if time.monotonic() - self._sent >= FLUSH_SECONDS:
+            self.flush()
+
+    def warned(self, message: str) -> None:
+        self._send("warned", message)
+
+    def finished(self, stage: str, note: str = "") -> None:
+        self._send("finished", stage, note)
+
+    def _send(self, method: str, *arguments: Any) -> None:
+        self._events.append((method, arguments))
+        self.flush()
+
+    def flush(self, *, wait: bool = False) -> None:
+        """Send what is kept; with `wait` return only when it has arrived."""
+        events, self._events = self._events, []
+        self._sent = time.monotonic()
+        arrived = self._board.push.remote(events)
+        if wait:
+            ray.get(arrived)
+
+
+class Relay:
+    """The driver's side: owns the board and replays its events to `progress` whenever `replay` is called."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self.board = _Board.remote()  # type: ignore[attr-defined]
+
+    def replay(self) -> None:
+        """Pass on, in order, all that has arrived since the last call."""
+        for method, arguments in ray.get(self.board.take.remote()):
+            getattr(self._progress, method)(*arguments)
+
+    def close(self) -> None:
+        """Pass on the rest and end the board."""
+        self.replay()
+        ray.kill(self.board)

@@ -1,0 +1,33 @@
+"""Where a worker on the cluster gets its rows and class means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tgeokd_ray.cluster.data import RayDataReader
+from tgeokd_ray.cluster.store import Shared
+from tgeokd_ray.feed import DirectReader, EncodedTable, LogitsTable, UnitReader
+
+FeedKind = Literal["direct", "ray_data"]
+
+
+@dataclass(frozen=True)
+class ClusterSource:
+    """A training.data.Source: units read by the worker itself ("direct") or by Ray Data tasks ("ray_data"), class means
+    from the object store, by the path of their logits; a worker reads the means that were not shared itself."""
+
+    feed: FeedKind
+    means: Shared
+
+    def reader(self, table: EncodedTable, logits: Sequence[LogitsTable], split: str) -> UnitReader:
+        direct = DirectReader(table, logits, split)
+        return RayDataReader(direct) if self.feed == "ray_data" else direct
+
+    def class_means(self, logits: LogitsTable) -> NDArray[np.float32]:
+        means = self.means.get().get(str(logits.artifact.path))
+        return logits.class_means if means is None else means

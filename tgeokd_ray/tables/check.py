@@ -1,0 +1,154 @@
+"""Everything that encoding would complain of, and a summary of the table, without writing anything."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tgeokd_ray.errors import UserError
+from tgeokd_ray.events import Silent
+from tgeokd_ray.tables.cards import ROW, ROW_ID, SPLITS, Card, NumericColumn
+from tgeokd_ray.tables.categorical import Counter, count_values
+from tgeokd_ray.tables.encoders import floats, texts
+from tgeokd_ray.tables.ingest import CHECK, IngestItem, RawUnit, check_unique, class_counts, ingest_plan, typed_pieces
+from tgeokd_ray.tables.numeric import NumericSummary
+from tgeokd_ray.tables.outcome import raise_together
+from tgeokd_ray.tables.quality import check_classes
+
+
+def summarise(card: Card, files: Sequence[Path]) -> dict[str, Any]:
+    """Rows, splits with their classes, columns with their ranges or numbers of values, and warnings, as plain data.
+
+    Memory grows with the distinct values, and with the rows where row ids come from a column. DataError with all
+    problems of all files, for repeated row ids and for a class that no train row has, as encoding would give it.
+    """
+    survey = _Survey(card)
+    errors: list[UserError] = []
+    for item in ingest_plan(card, files):
+        try:
+            survey.read(item)
+        except UserError as error:
+            errors.append(error)
+    raise_together(errors)
+    check_unique(card, survey.units, lambda unit, columns: survey.ids[unit.file].select(list(columns)))
+    heard = Silent()
+    check_classes(card, survey.units, heard)
+    return {
+        "card": card.name,
+        "rows": sum(unit.rows for unit in survey.units),
+        "splits": _splits(card, survey.units),
+        "numeric": survey.numeric_columns(),
+        "categorical": survey.categorical_columns(),
+        "warnings": heard.warnings + [text for path in files for text in _differences(card, path, survey.units)],
+    }
+
+
+@dataclass
+class _Survey:
+    """What has been seen of a table so far."""
+
+    card: Card
+    units: list[RawUnit] = field(default_factory=list)
+    ids: dict[str, pa.Table] = field(default_factory=dict)
+    _rows: int = 0
+    _missing: dict[str, int] = field(default_factory=dict)
+    _numbers: dict[str, NumericSummary] = field(default_factory=dict)
+    _values: dict[str, Counter] = field(default_factory=dict)
+
+    def read(self, item: IngestItem) -> None:
+        """Take in the rows of one item."""
+        for typed, raw_rows in typed_pieces(self.card, item):
+            name = f"{item.index}-{len(self.units)}"
+            counts = class_counts(typed, len(self.card.label.classes))
+            self.units.append(RawUnit(name, item.name, raw_rows, counts))
+            if self.card.row_id.kind == "column":
+                self.ids[name] = typed.select([c for c in (ROW_ID, ROW, CHECK) if c in typed.column_names])
+            self._add(typed)
+
+    def _add(self, typed: pa.Table) -> None:
+        self._rows += typed.num_rows
+        for name in (*self.card.numeric, *self.card.categorical):
+            self._missing[name] = self._missing.get(name, 0) + typed[name].null_count
+        nothing = np.zeros(typed.num_rows, dtype=np.uint64)
+        for name in self.card.numeric:
+            plain = NumericColumn(name=name, kind="standard")  # the range of the values as they are
+            summary = NumericSummary.of(plain, floats(typed, name), nothing)
+            self._numbers[name] = self._numbers.get(name, NumericSummary()).merge(summary)
+        for column in self.card.columns.categorical:
+            if column.buckets is None:
+                counter = self._values.setdefault(column.name, Counter(f"column:{column.name}"))
+                counter.add(count_values([texts(typed, column.name)]))
+
+    def numeric_columns(self) -> list[dict[str, Any]]:
+        """Per numeric column: share of missing values, least, mean and greatest finite value."""
+        rows = []
+        for name, summary in self._numbers.items():
+            known = summary.count > 0
+            least, mean, greatest = (summary.least, summary.mean, summary.greatest) if known else (None, None, None)
+            rows.append(
+                {"column": name, "missing": self._share(name), "least": least, "mean": mean, "greatest": greatest}
+            )
+        return rows
+
+    def categorical_columns(self) -> list[dict[str, Any]]:
+        """Per categorical column: share of missing values, distinct values, the most frequent one and its share."""
+        rows: list[dict[str, Any]] = []
+        for name in self.card.categorical:
+            row: dict[str, Any] = {
+                "column": name,
+                "missing": self._share(name),
+                "values": None,
+                "first": None,
+                "share": None,
+            }
+            counts = self._values[name].total() if name in self._values else None
+            if counts is not None and counts.num_rows:
+                place = pc.index(counts["count"], pc.max(counts["count"])).as_py()
+                row["values"] = counts.num_rows
+                row["first"] = counts["value"][place].as_py()
+                row["share"] = round(counts["count"][place].as_py() / self._rows, 6)
+            rows.append(row)
+        return rows
+
+    def _share(self, name: str) -> float:
+        return round(self._missing[name] / self._rows, 6) if self._rows else 0.0
+
+
+def _splits(card: Card, units: Sequence[RawUnit]) -> list[dict[str, Any]]:
+    """Per split: rows, and rows of each class."""
+    counts = np.sum([np.asarray(unit.counts) for unit in units], axis=0)
+    classes = [card.label.display.get(name, name) for name in card.label.classes]
+    rows = []
+    for split, of_class in zip(SPLITS, counts, strict=True):
+        per_class = {name: int(n) for name, n in zip(classes, of_class, strict=True)}
+        rows.append({"split": split, "rows": int(of_class.sum()), **per_class})
+    return rows
+
+
+def _differences(card: Card, path: Path, units: Sequence[RawUnit]) -> list[str]:
+    """How a file differs from the published copy that the card describes."""
+    found = []
+    rows = next((n for pattern, n in card.checks.rows.items() if fnmatchcase(path.name, pattern)), None)
+    read = sum(unit.rows for unit in units if unit.source == path.name)
+    if rows is not None and rows != read:
+        found.append(f"{path.name} has {read} rows, the published copy {rows}")
+    sha256 = next((s for pattern, s in card.checks.sha256.items() if fnmatchcase(path.name, pattern)), None)
+    if sha256 is not None and sha256 != _unpacked_digest(path):
+        found.append(f"{path.name} is not the published copy: its sha256 (unpacked) differs from the card's")
+    return found
+
+
+def _unpacked_digest(path: Path) -> str:
+    with path.open("rb") as raw:
+        packed = raw.read(2) == b"\x1f\x8b"
+    with gzip.open(path) if packed else path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

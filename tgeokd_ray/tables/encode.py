@@ -1,0 +1,189 @@
+"""Raw files to an encoded table: ingest, fit, transform, commit; each stage is a map over items, on any engine."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from tgeokd_ray.artifacts import Artifact, FileEntry, Staging, find, inputs_digest, read_json, staging, write_json
+from tgeokd_ray.errors import DataError, UserError
+from tgeokd_ray.events import Progress
+from tgeokd_ray.tables.cards import ROW_ID, SPLITS, Card
+from tgeokd_ray.tables.encoders import Encoder, Partial, fit_encoder, fit_partial
+from tgeokd_ray.tables.ingest import (
+    SPLIT,
+    IngestItem,
+    RawUnit,
+    check_unique,
+    finished_units,
+    ingest,
+    ingest_plan,
+    read_unit,
+    row_ids,
+)
+from tgeokd_ray.tables.inputs import KIND, raw_files, table_inputs
+from tgeokd_ray.tables.outcome import raise_together, returning_errors, values
+from tgeokd_ray.tables.quality import bayes, check_classes, unseen_shares, warn_of_columns, warn_of_unseen
+from tgeokd_ray.tables.readers import read_frames
+from tgeokd_ray.tables.shards import ENCODER_BYTES, NumberedUnit, ShardWriter, group_rows, transform_unit
+
+ENCODER, CARD = "encoder.json", "card.json"
+# Not in the table's card: texts, and paths and defaults that differ between users of the same table.
+_NOT_KEPT = {"title", "files", "defaults", "terms", "publisher", "citation", "checks"}
+
+
+class EngineMap(Protocol):
+    """Maps a stage's function over its items on some engine."""
+
+    def __call__(self, function: Callable[[Any], Any], items: Iterable[Any], *, stage: str) -> Iterator[Any]:
+        """The results, in the order of the items."""
+
+
+def encode(
+    card: Card,
+    files: Sequence[str | Path],
+    root: Path,
+    engine_map: EngineMap,
+    progress: Progress,
+    *,
+    name: str | None = None,
+) -> tuple[Artifact, bool]:
+    """(ROOT/tables/NAME of these files, whether it was there already).
+
+    Encoders see train rows only. Memory does not grow with the number of rows: a few units are in it at a time. Killed
+    anywhere, the same call goes on: raw units lie in a staging folder of their own, which goes once the table is there.
+    DataError with the problems of all files, for repeated row ids, and for a class that the train rows lack.
+    """
+    name, paths = name or card.name, raw_files(card, files)
+    arguments = table_inputs(card, paths, root)
+    there = find(root, KIND, name, inputs_digest(KIND, arguments, {}))
+    if there is not None:
+        return there, True
+    need_bytes = sum(raw["bytes"] for raw in arguments["raw"])
+    with (
+        staging(root, KIND, name, arguments=arguments, parents={}, need_bytes=need_bytes) as stage,
+        staging(root, KIND, name, arguments={"raw units of": stage.inputs}, parents={}) as scratch,
+    ):
+        work = _Work(card, stage, scratch, engine_map, progress)
+        units = work.ingest(ingest_plan(card, paths))
+        if table_inputs(card, paths, root) != arguments:
+            raise DataError("a raw file changed while it was read", fix="run the same command again")
+        encoder, entry = work.fit(units)
+        shards = work.transform(units, entry)
+        artifact = stage.commit(work.schema(units, encoder, shards), {"raw_rows": sum(unit.rows for unit in units)})
+        shutil.rmtree(scratch.folder.parent, ignore_errors=True)
+    return artifact, False
+
+
+def encode_frame(
+    card: Card, encoder: Encoder, path: Path, *, file_index: int = 0
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int32]]]:
+    """(row ids [N], numeric [N, P], categorical [N, F]) of each piece of a raw file, labels not needed, in order.
+
+    A file at place `file_index` among those of a table gets the row ids that it has there.
+    """
+    for frame in read_frames(card, path, labels=False):
+        yield row_ids(card, frame, file_index)[0], *encoder.transform(frame)
+
+
+@returning_errors
+def fit_unit(card: Card, scratch: Path, unit: RawUnit) -> Partial:
+    """What the train rows of one raw unit say."""
+    frame = read_unit(scratch, unit, [ROW_ID, SPLIT, *card.numeric, *card.categorical])
+    frame = frame.filter(pa.array(frame[SPLIT].to_numpy() == SPLITS.index("train")))
+    return fit_partial(card, frame, frame[ROW_ID].to_numpy())
+
+
+@dataclass(frozen=True)
+class _Work:
+    """The stages of one encode, between its two staging folders."""
+
+    card: Card
+    stage: Staging
+    scratch: Staging
+    map: EngineMap
+    progress: Progress
+
+    def ingest(self, items: Sequence[IngestItem]) -> list[RawUnit]:
+        """All raw units, in the order of the items, checked as a whole."""
+        folder = self.scratch.folder
+        done = {item.index: finished_units(item, folder, self.scratch.kept) for item in items}
+        todo = [item for item in items if done[item.index] is None]
+        errors: list[UserError] = []
+        self.progress.started("ingest")
+        for item, outcome in zip(todo, self.map(partial(ingest, self.card, folder), todo, stage="ingest"), strict=True):
+            if isinstance(outcome, UserError):
+                errors.append(outcome)
+                continue
+            done[item.index] = outcome
+            self.progress.advanced("ingest", sum(unit.rows for unit in outcome))
+        raise_together(errors)
+        units = [unit for item in items for unit in done[item.index] or ()]
+        check_unique(self.card, units, partial(read_unit, folder))
+        check_classes(self.card, units, self.progress)
+        self.progress.finished("ingest", f"{sum(unit.rows for unit in units)} rows")
+        return units
+
+    def fit(self, units: Sequence[RawUnit]) -> tuple[Encoder, FileEntry]:
+        """The encoder and its file in the table; one that an earlier attempt wrote is taken as it is."""
+        if ENCODER in self.stage.kept:
+            entry = self.stage.kept[ENCODER]
+            self.stage.add(entry)
+            return Encoder.from_json(read_json(self.stage.folder / ENCODER, limit=ENCODER_BYTES)), entry
+        todo = [unit for unit in units if unit.rows_of("train")]
+        self.progress.started("fit", sum(unit.rows_of("train") for unit in todo))
+        results = self.map(partial(fit_unit, self.card, self.scratch.folder), todo, stage="fit")
+        encoder = fit_encoder(self.card, self._advancing(todo, values(results)))
+        self.progress.finished("fit", f"{encoder.num_ids} ids")
+        return encoder, self.stage.write(ENCODER, lambda path: write_json(path, encoder.to_json()))
+
+    def _advancing(self, units: Sequence[RawUnit], partials: Iterator[Partial]) -> Iterator[Partial]:
+        for unit, value in zip(units, partials, strict=True):
+            self.progress.advanced("fit", unit.rows_of("train"))
+            yield value
+
+    def transform(self, units: Sequence[RawUnit], entry: FileEntry) -> list[FileEntry]:
+        """All shards of the table; those that an earlier attempt finished with the same encoder are not redone."""
+        rows = {split: sum(unit.rows_of(split) for unit in units) for split in SPLITS}
+        kept = self.stage.kept if ENCODER in self.stage.kept else {}
+        items = [NumberedUnit(index, unit) for index, unit in enumerate(units)]
+        todo = [item for item in items if not kept.keys() >= set(item.shards.values())]
+        shards = [kept[name] for item in items if item not in todo for name in item.shards.values()]
+        sizes = {split: group_rows(count) for split, count in rows.items()}
+        num_classes = len(self.card.label.classes)
+        writer = ShardWriter(self.scratch.folder, self.stage.folder, entry, num_classes, sizes)
+        self.progress.started("encode", sum(rows.values()))
+        self.progress.advanced("encode", sum(shard.rows or 0 for shard in shards))
+        for written in values(self.map(partial(transform_unit, writer), todo, stage="encode")):
+            self.progress.advanced("encode", sum(shard.rows or 0 for shard in written))
+            shards += written
+        for shard in shards:
+            self.stage.add(shard)
+        self.stage.write(CARD, lambda path: write_json(path, self.card.model_dump(mode="json", exclude=_NOT_KEPT)))
+        return shards
+
+    def schema(self, units: Sequence[RawUnit], encoder: Encoder, shards: Sequence[FileEntry]) -> dict[str, Any]:
+        """What the manifest says about the table; also warns of what the user should know."""
+        extra: dict[str, Any] = {"unseen_test": unseen_shares(encoder, shards, "test")}
+        warn_of_columns(encoder, self.progress)
+        warn_of_unseen(extra["unseen_test"], self.progress)
+        if self.card.format.kind == "synthetic":
+            extra |= bayes(self.scratch.folder, units)
+        return {
+            "classes": list(self.card.label.classes),
+            "negative": self.card.label.negative_index,
+            "numeric": list(encoder.numeric_names),
+            "categorical": encoder.categorical_spaces,
+            "num_ids": encoder.num_ids,
+            "weight": self.card.weight is not None,
+            "rows": {split: sum(unit.rows_of(split) for unit in units) for split in SPLITS},
+            "extra": extra,
+        }

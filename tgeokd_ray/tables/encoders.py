@@ -1,0 +1,151 @@
+"""The encoder of a table: fitted on train rows in mergeable parts, then a pure function of a frame.
+
+Legend: N rows, P numeric columns (flags included), F categorical columns, V ids in the fused table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from tgeokd_ray.errors import DataError, IntegrityError
+from tgeokd_ray.tables.cards import Card, CategoricalColumn
+from tgeokd_ray.tables.categorical import MAX_DISTINCT, Counter, Space, count_values, space_name
+from tgeokd_ray.tables.hashing import key, keyed
+from tgeokd_ray.tables.numeric import NumericEncoding, NumericSummary
+
+FORMAT = 1
+MAX_IDS = 2**31 - 1
+_SAMPLE = key("quantile sample")
+
+
+@dataclass(frozen=True)
+class Partial:
+    """What some train rows say: a summary per numeric column, and per id space how often each value occurs."""
+
+    numeric: Mapping[str, NumericSummary]
+    counts: Mapping[str, pa.Table]
+
+
+def fit_partial(card: Card, frame: pa.Table, row_ids: NDArray[np.int64]) -> Partial:
+    """The partial of the rows of `frame`, which must all be train rows; `row_ids` [N] decide what is sampled."""
+    hashes = keyed(row_ids.view(np.uint64), _SAMPLE)
+    numeric = {c.name: NumericSummary.of(c, floats(frame, c.name), hashes) for c in card.columns.numeric}
+    counts = {
+        name: count_values(texts(frame, column.name) for column in columns)
+        for name, columns in _spaces(card).items()
+        if columns[0].buckets is None
+    }
+    return Partial(numeric, counts)
+
+
+def fit_encoder(card: Card, partials: Iterable[Partial], *, max_distinct: int = MAX_DISTINCT) -> Encoder:
+    """The encoder from the partials of all train rows, merged in the order given; one is in memory at a time.
+
+    DataError for a categorical column of more than `max_distinct` values, for numbers whose squares overflow, and for
+    more than 2**31 - 1 ids.
+    """
+    spaces = _spaces(card)
+    numeric = {column.name: NumericSummary() for column in card.columns.numeric}
+    counters = {n: Counter(n, max_distinct) for n, columns in spaces.items() if columns[0].buckets is None}
+    for partial in partials:
+        numeric = {name: summary.merge(partial.numeric[name]) for name, summary in numeric.items()}
+        for name, counter in counters.items():
+            counter.add(partial.counts[name])
+    fitted: dict[str, Space] = {}
+    offset = 0
+    for name, columns in spaces.items():
+        fitted[name] = Space.fit(columns[0], counters[name].total() if name in counters else None, offset)
+        offset += fitted[name].size
+    if offset > MAX_IDS:
+        raise DataError(f"the categorical columns need {offset} ids, more than {MAX_IDS}", fix="use fewer buckets")
+    encodings = tuple(NumericEncoding.fit(column, numeric[column.name]) for column in card.columns.numeric)
+    categorical = tuple((column.name, fitted[space_name(column)]) for column in card.columns.categorical)
+    return Encoder(encodings, categorical, num_ids=offset)
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Frames of raw columns to what a network takes. It holds nothing but what the train rows said.
+
+    Numeric: the columns in the card's order, then a flag (1 missing, 0 not) for each that has one. Categorical: one
+    id per column in one fused table; columns that share a space share its ids.
+    """
+
+    numeric: tuple[NumericEncoding, ...]
+    categorical: tuple[tuple[str, Space], ...]
+    num_ids: int
+
+    @property
+    def numeric_names(self) -> tuple[str, ...]:
+        """Names of the P numeric columns that `transform` makes."""
+        flags = [f"{column.name}:missing" for column in self.numeric if column.missing_flag]
+        return (*(column.name for column in self.numeric), *flags)
+
+    @property
+    def categorical_spaces(self) -> list[dict[str, Any]]:
+        """Name, first id and number of ids of each categorical column."""
+        return [{"name": name, "offset": space.offset, "size": space.size} for name, space in self.categorical]
+
+    def transform(self, frame: pa.Table) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+        """(numeric [N, P] float32, finite, categorical [N, F] int32 in 0..V-1) of the raw columns of `frame`."""
+        numeric = np.zeros((frame.num_rows, len(self.numeric_names)), dtype=np.float32)
+        categorical = np.zeros((frame.num_rows, len(self.categorical)), dtype=np.int32)
+        flag = len(self.numeric)
+        for k, column in enumerate(self.numeric):
+            numeric[:, k], missing = column.transform(floats(frame, column.name))
+            if column.missing_flag:
+                numeric[:, flag] = missing
+                flag += 1
+        for k, (name, space) in enumerate(self.categorical):
+            categorical[:, k] = space.transform(texts(frame, name))
+        return numeric, categorical
+
+    def to_json(self) -> dict[str, Any]:
+        """The whole state as plain JSON: the same encoder on any machine and day."""
+        spaces = {space.name: space.to_json() for _, space in self.categorical}
+        return {
+            "format": FORMAT,
+            "num_ids": self.num_ids,
+            "numeric": [column.to_json() for column in self.numeric],
+            "categorical": [{"name": name, "space": space.name} for name, space in self.categorical],
+            "spaces": list(spaces.values()),
+        }
+
+    @classmethod
+    def from_json(cls, state: Any) -> Encoder:
+        """The inverse of `to_json`; IntegrityError for anything else."""
+        try:
+            if state["format"] != FORMAT:
+                raise ValueError(f"format {state['format']}, not {FORMAT}")
+            spaces = {item["name"]: Space.from_json(item) for item in state["spaces"]}
+            return cls(
+                tuple(NumericEncoding.from_json(item) for item in state["numeric"]),
+                tuple((item["name"], spaces[item["space"]]) for item in state["categorical"]),
+                state["num_ids"],
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise IntegrityError(f"this is not the state of an encoder: {error}") from None
+
+
+def floats(frame: pa.Table, name: str) -> NDArray[np.float64]:
+    """A numeric column as float64 [N], NaN where it is null."""
+    return np.asarray(frame[name].cast(pa.float64(), safe=False).to_numpy(), dtype=np.float64)
+
+
+def texts(frame: pa.Table, name: str) -> pa.Array:
+    """A text column as one array."""
+    return frame[name].cast(pa.large_string()).combine_chunks()
+
+
+def _spaces(card: Card) -> dict[str, list[CategoricalColumn]]:
+    """The columns of each id space, in the order of the card."""
+    spaces: dict[str, list[CategoricalColumn]] = {}
+    for column in card.columns.categorical:
+        spaces.setdefault(space_name(column), []).append(column)
+    return spaces

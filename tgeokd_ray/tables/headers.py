@@ -1,0 +1,118 @@
+"""The columns a raw file has against those its card names: every difference at once, with the likely cause."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+from tgeokd_ray.errors import Problem
+from tgeokd_ray.tables.cards import Card, Format
+from tgeokd_ray.tables.findings import file_error, shown
+from tgeokd_ray.tables.streams import TextBytes
+from tgeokd_ray.tables.validation import did_you_mean
+
+# What a cell may hold, in characters; also what the first record of a file may.
+CELL = 1 << 22
+_SEPARATORS = {"\t": "tab", ",": "comma", ";": "semicolon", "|": "bar"}
+
+
+def first_record(path: Path, form: Format) -> tuple[list[str], str]:
+    """The cells of the first record of a text file, and its text; DataError if it is no text or none is there."""
+    with TextBytes(path) as raw, io.TextIOWrapper(io.BufferedReader(raw), "utf-8", newline="") as text:
+        lines: list[str] = []
+
+        def reading() -> Iterator[str]:
+            while line := text.readline(CELL):
+                lines.append(line)
+                yield line
+
+        old = csv.field_size_limit(CELL)
+        quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if form.quote else csv.QUOTE_NONE
+        separator, quote = form.separator or ",", form.quote or '"'
+        try:
+            rows = csv.reader(reading(), delimiter=separator, quotechar=quote, quoting=quoting)
+            cells = next((row for row in rows if row), None)
+        except UnicodeDecodeError:
+            raise file_error([Problem("is not UTF-8 text", str(path), line=len(lines) + 1)]) from None
+        except csv.Error as error:
+            raise file_error([Problem(f"cannot be cut into columns: {error}", str(path), line=1)]) from None
+        finally:
+            csv.field_size_limit(old)
+    if cells is None:
+        raise file_error([Problem("holds nothing but empty lines", str(path))])
+    if any("\0" in line for line in lines):
+        raise file_error([Problem("is no text file: it holds NUL bytes", str(path), line=1)])
+    return cells, lines[-1]
+
+
+def file_columns(card: Card, path: Path, labels: bool) -> list[str]:
+    """The names of the columns of a CSV or TSV file in their order, checked against the card.
+
+    Without `labels` a file may lack the columns of label, weight and time. DataError lists every difference.
+    """
+    cells, line = first_record(path, card.format)
+    if card.format.header:
+        check_names(card, path, cells, labels, line)
+        return cells
+    names, unlabelled = list(card.format.names), [n for n in card.format.names if n not in optional(card, labels)]
+    if len(cells) == len(names):
+        return names
+    if len(cells) == len(unlabelled):
+        return unlabelled
+    expected, got = f"{len(names)} columns", f"{len(cells)}{_cause(card, len(names), line)}"
+    raise file_error(
+        [Problem("the file has another number of columns than the card", str(path), None, 1, None, expected, got)]
+    )
+
+
+def optional(card: Card, labels: bool) -> set[str]:
+    """Columns that a file may lack: those that only training needs."""
+    if labels:
+        return set()
+    own = {card.label.column, card.weight, card.splits.column, *card.columns.ignore}
+    return {name for name in own if name is not None} - {card.row_id.column, *card.numeric, *card.categorical}
+
+
+def check_names(card: Card, path: Path, names: Sequence[str], labels: bool, line: str = "") -> None:
+    """DataError with all names that are missing, doubled, or not in the card though it allows no others."""
+    file, may_lack = str(path), optional(card, labels)
+    known = card.known_columns
+    twice = [Problem("the header has this column twice", file, name) for name, n in Counter(names).items() if n > 1]
+    lacking = [name for name in known if name not in names and name not in may_lack | set(card.columns.ignore)]
+    if lacking and len(names) == 1 and len(known) > 1:
+        got = f"1 column{_cause(card, len(known), line)}"
+        raise file_error(
+            [Problem("the header is not as the card says", file, line=1, expected=f"{len(known)} columns", got=got)]
+        )
+    missing = [
+        Problem(f"the file lacks this column{did_you_mean(n, set(names) - set(known))}", file, n) for n in lacking
+    ]
+    foreign: list[Problem] = []
+    if card.columns.others == "error":
+        what = "the card does not name this column: give it a role, ignore it, or set `others: ignore`"
+        foreign = [Problem(what, file, name) for name in dict.fromkeys(names) if name not in known]
+    if len(lacking) == len(known) - len(card.columns.ignore) and len(names) >= len(lacking):
+        foreign = [
+            Problem(
+                "the first line may be data and no header: set `header: false` and names",
+                file,
+                line=1,
+                got=shown(line.strip()),
+            )
+        ]
+    problems = [*twice, *missing, *foreign]
+    if problems:
+        raise file_error(problems)
+
+
+def _cause(card: Card, expected: int, line: str) -> str:
+    """Which other separator would give the right number of columns, or at least many."""
+    counts = {mark: line.count(mark) for mark in _SEPARATORS if mark != card.format.separator}
+    mark = max(counts, key=lambda m: (counts[m] == expected - 1, counts[m]))
+    if counts[mark] == 0:
+        return ""
+    return f"; the line has {counts[mark]} {_SEPARATORS[mark]}s: set format.separator to {mark!r}?"

@@ -1,0 +1,192 @@
+"""The first pass: raw files to typed units of at most 65,536 rows with row ids, splits and labels, in a scratch folder.
+
+A unit holds the used rows of a stretch of one raw file, in the file's order. C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from tgeokd_ray.artifacts import FileEntry, read_json, write_file, write_json
+from tgeokd_ray.errors import SHOWN, DataError, Problem
+from tgeokd_ray.tables.cards import LABEL, ROW, ROW_ID, SPLITS, TIME, WEIGHT, Card
+from tgeokd_ray.tables.ids import UNUSED, assign_splits, file_row_ids, repeated_ids, text_ids
+from tgeokd_ray.tables.outcome import returning_errors
+from tgeokd_ray.tables.readers import read_frames
+from tgeokd_ray.tables.synthetic import LOG_ODDS, check_columns, synthetic_rows
+
+Ids = NDArray[np.int64]
+
+UNIT_ROWS = 1 << 16
+SPLIT, CHECK = "@split", "@check"
+
+
+@dataclass(frozen=True)
+class IngestItem:
+    """One task's share of the raw data: the whole file `path`, or `rows` synthetic rows from `first` on."""
+
+    index: int
+    path: str | None
+    first: int = 0
+    rows: int = 0
+
+    @property
+    def name(self) -> str:
+        """The base name of the file."""
+        return Path(self.path).name if self.path is not None else "synthetic"
+
+    @property
+    def marker(self) -> str:
+        """The file in the scratch folder that says that all units of this item are there."""
+        return f"item-{self.index:05d}.json"
+
+
+@dataclass(frozen=True)
+class RawUnit:
+    """One unit in the scratch folder: its file, the raw file its rows come from, how many raw rows were read for it,
+    and how many of each class went to each split, `counts[split][class]` in the order of `SPLITS`."""
+
+    file: str
+    source: str
+    rows: int
+    counts: tuple[tuple[int, ...], ...]
+
+    def rows_of(self, split: str) -> int:
+        """Rows of one split."""
+        return sum(self.counts[SPLITS.index(split)])
+
+
+def ingest_plan(card: Card, files: Sequence[Path]) -> list[IngestItem]:
+    """One item per raw file, in order, or one per `chunk_rows` rows of a synthetic table."""
+    if card.format.kind != "synthetic":
+        return [IngestItem(index, str(path)) for index, path in enumerate(files)]
+    check_columns(card)
+    rows, chunk = card.format.rows or 0, card.format.chunk_rows
+    starts = range(0, rows, chunk)
+    return [IngestItem(index, None, first, min(chunk, rows - first)) for index, first in enumerate(starts)]
+
+
+@returning_errors
+def ingest(card: Card, scratch: Path, item: IngestItem) -> list[RawUnit]:
+    """Write the units of one item to `scratch`, then its marker; the error holds all problems of the file."""
+    units = []
+    for number, (typed, raw_rows) in enumerate(typed_pieces(card, item)):
+        file = f"raw-{item.index:05d}-{number:05d}.parquet"
+        write_file(scratch, file, partial(pq.write_table, typed, compression="zstd"), rows=typed.num_rows)
+        units.append(RawUnit(file, item.name, raw_rows, class_counts(typed, len(card.label.classes))))
+    write_file(scratch, item.marker, lambda path: write_json(path, [asdict(unit) for unit in units]))
+    return units
+
+
+def typed_pieces(card: Card, item: IngestItem) -> Iterator[tuple[pa.Table, int]]:
+    """(used rows of a piece of 65,536 raw rows, how many raw rows it had), in order."""
+    for frame in _pieces(_frames(card, item), UNIT_ROWS):
+        yield _typed(card, frame, item), frame.num_rows
+
+
+def class_counts(typed: pa.Table, num_classes: int) -> tuple[tuple[int, ...], ...]:
+    """Rows of each class in each split, `counts[split][class]`."""
+    cells = typed[SPLIT].to_numpy() * num_classes + typed[LABEL].to_numpy()
+    counts = np.bincount(cells, minlength=len(SPLITS) * num_classes).reshape(len(SPLITS), num_classes)
+    return tuple(tuple(int(n) for n in row) for row in counts)
+
+
+def finished_units(item: IngestItem, scratch: Path, kept: Mapping[str, FileEntry]) -> list[RawUnit] | None:
+    """The units that an earlier attempt finished for this item, if every one of them is among the files `kept`."""
+    if item.marker not in kept:
+        return None
+    saved = read_json(scratch / item.marker)
+    units = [RawUnit(**{**unit, "counts": tuple(tuple(row) for row in unit["counts"])}) for unit in saved]
+    return units if all(unit.file in kept for unit in units) else None
+
+
+# Some columns of a unit, wherever it lies.
+ReadUnit: TypeAlias = Callable[[RawUnit, Sequence[str]], pa.Table]
+
+
+def read_unit(scratch: Path, unit: RawUnit, columns: Sequence[str] | None = None) -> pa.Table:
+    """The rows of a unit, or some of their columns."""
+    names = None if columns is None else list(columns)
+    return pq.read_table(scratch / unit.file, columns=names, use_threads=False)
+
+
+def check_unique(card: Card, units: Sequence[RawUnit], read: ReadUnit) -> None:
+    """DataError with the first repeated row ids and where they stand, if any; places in files never repeat."""
+    if card.row_id.kind == "file_row":
+        return
+
+    def ids() -> Iterator[Ids]:
+        return (read(unit, [ROW_ID])[ROW_ID].to_numpy() for unit in units)
+
+    first, count = repeated_ids(ids, sum(unit.rows for unit in units))
+    if not count:
+        return
+    problems: dict[int, Problem] = {}
+    checks: dict[int, set[int]] = {}
+    columns = [ROW_ID, ROW, *([CHECK] if card.row_id.type == "text" else [])]
+    for unit in units:
+        table = read(unit, columns)
+        found = np.isin(table[ROW_ID].to_numpy(), first)
+        for row in table.filter(pa.array(found)).to_pylist():
+            checks.setdefault(row[ROW_ID], set()).add(row.get(CHECK, 0))
+            what = "another row has this row id"
+            problems[row[ROW_ID]] = Problem(what, unit.source, card.row_id.column, row[ROW] + 1, got=str(row[ROW_ID]))
+    collided = any(len(values) > 1 for values in checks.values())
+    fix = "two texts share a hash: use a column of whole numbers" if collided else "give every row its own id"
+    raise DataError([problems[int(row_id)] for row_id in first[:SHOWN]], fix=fix, total=count)
+
+
+def row_ids(card: Card, frame: pa.Table, file_index: int) -> tuple[Ids, Ids | None]:
+    """(ids, checks) of the rows of a frame as read; checks only for ids that are hashes of texts."""
+    if card.row_id.kind == "file_row":
+        return file_row_ids(file_index, frame[ROW].to_numpy()), None
+    if card.row_id.type == "text":
+        return text_ids(frame[ROW_ID].combine_chunks())
+    return frame[ROW_ID].cast(pa.int64()).to_numpy(), None
+
+
+def _frames(card: Card, item: IngestItem) -> Iterator[pa.Table]:
+    if item.path is not None:
+        yield from read_frames(card, Path(item.path))
+    else:
+        yield synthetic_rows(card.format.seed, item.first, item.rows)
+
+
+def _pieces(frames: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
+    """The same rows in tables of exactly `rows` rows and a last shorter one, however they were cut before."""
+    held: list[pa.Table] = []
+    size = 0
+    for frame in frames:
+        held.append(frame)
+        size += frame.num_rows
+        while size >= rows:
+            whole = pa.concat_tables(held)
+            yield whole[:rows].combine_chunks()
+            held, size = [whole[rows:]], size - rows
+    if size:
+        yield pa.concat_tables(held).combine_chunks()
+
+
+def _typed(card: Card, frame: pa.Table, item: IngestItem) -> pa.Table:
+    """The used rows: id, split, label, weight, place in the file, raw columns of the encoder."""
+    ids, checks = row_ids(card, frame, 0 if item.path is None else item.index)
+    times = frame[TIME].to_numpy() if card.splits.kind == "time" else None
+    codes = assign_splits(card.split_rules, ids, item.name, times)
+    columns = {ROW_ID: pa.array(ids), ROW: frame[ROW], SPLIT: pa.array(codes), LABEL: frame[LABEL].cast(pa.int32())}
+    if checks is not None:
+        columns[CHECK] = pa.array(checks)
+    if card.weight is not None:
+        columns[WEIGHT] = frame[WEIGHT].cast(pa.float32())
+    columns |= {name: frame[name] for name in (*card.numeric, *card.categorical)}
+    if item.path is None:
+        columns[LOG_ODDS] = frame[LOG_ODDS]
+    return pa.table(columns).filter(pa.array(codes != UNUSED))

@@ -1,0 +1,83 @@
+"""What a user should know about a table before anything is trained on it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from tgeokd_ray.artifacts import FileEntry
+from tgeokd_ray.errors import DataError, Problem
+from tgeokd_ray.events import Progress
+from tgeokd_ray.metrics import Evaluation
+from tgeokd_ray.tables.cards import LABEL, SPLITS, Card
+from tgeokd_ray.tables.encoders import Encoder
+from tgeokd_ray.tables.ingest import SPLIT, RawUnit, read_unit
+from tgeokd_ray.tables.synthetic import LOG_ODDS
+
+UNSEEN_WARNING = 0.5
+
+
+def check_classes(card: Card, units: Sequence[RawUnit], progress: Progress) -> None:
+    """DataError if the train split lacks rows of a class; a warning for each other split that does.
+
+    A class without a row anywhere but in the card counts as lacking, too.
+    """
+    counts = np.zeros((len(SPLITS), len(card.label.classes)), dtype=np.int64)
+    for unit in units:
+        counts += np.asarray(unit.counts)
+    for split, of_class in zip(SPLITS, counts, strict=True):
+        lacking = [name for name, rows in zip(card.label.classes, of_class, strict=True) if not rows]
+        if split == "train" and lacking:
+            found = int(counts.sum())
+            problems = [
+                Problem(
+                    f"no train row is of class {name!r}", column=card.label.column, got=f"{found} rows in all splits"
+                )
+                for name in lacking
+            ]
+            raise DataError(problems, fix="give train a larger share, or take the class out of the card")
+        if lacking and of_class.sum():
+            progress.warned(f"split {split} has no row of class {', '.join(lacking)}")
+
+
+def unseen_shares(encoder: Encoder, shards: Sequence[FileEntry], split: str) -> dict[str, float]:
+    """Per categorical column, the share of the split's rows whose value the train rows lack; empty without rows."""
+    chosen = [shard for shard in shards if shard.extra["split"] == split]
+    rows = sum(shard.rows or 0 for shard in chosen)
+    counts = [shard.extra["unseen"] for shard in chosen]
+    names = [name for name, _ in encoder.categorical]
+    return {
+        name: round(sum(of_name) / rows, 6) for name, of_name in zip(names, zip(*counts, strict=True), strict=False)
+    }
+
+
+def warn_of_unseen(shares: Mapping[str, float], progress: Progress) -> None:
+    """One warning for the columns more than half of whose values are new."""
+    high = [f"{name} {share:.0%}" for name, share in shares.items() if share > UNSEEN_WARNING]
+    if high:
+        progress.warned(f"most test values are not among the train rows: {', '.join(high)}")
+
+
+def warn_of_columns(encoder: Encoder, progress: Progress) -> None:
+    """One warning for the columns that say nothing: one number or no value at all in the train rows."""
+    silent = [column.name for column in encoder.numeric if column.std == 0]
+    silent += [name for name, space in encoder.categorical if space.values == ()]
+    if silent:
+        progress.warned(f"constant or empty in the train rows: {', '.join(silent)}")
+
+
+def bayes(scratch: Path, units: Sequence[RawUnit]) -> dict[str, Any]:
+    """AUC and NLL (nats) of the true log-odds on the test rows: what no model can beat in expectation."""
+    summary = Evaluation(2)
+    for unit in units:
+        if unit.rows_of("test"):
+            table = read_unit(scratch, unit, [SPLIT, LABEL, LOG_ODDS])
+            table = table.filter(pa.array(table[SPLIT].to_numpy() == SPLITS.index("test")))
+            log_odds = table[LOG_ODDS].to_numpy().astype(np.float32)
+            summary.add(np.stack([np.zeros_like(log_odds), log_odds], axis=1), table[LABEL].to_numpy())
+    results = summary.results()
+    return {"bayes_auc": results["auc"], "bayes_nll": results["nll"]}

@@ -1,0 +1,71 @@
+"""One raw file as typed pieces, whatever its format; all of its problems are told at once."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+
+from tgeokd_ray.errors import Problem
+from tgeokd_ray.tables import arff
+from tgeokd_ray.tables.cards import Card
+from tgeokd_ray.tables.cells import Cells
+from tgeokd_ray.tables.columnar import columnar_pieces
+from tgeokd_ray.tables.delimited import Marks, cut
+from tgeokd_ray.tables.findings import Findings, file_error
+from tgeokd_ray.tables.headers import check_names, file_columns
+from tgeokd_ray.tables.streams import TextBytes
+
+
+def read_frames(card: Card, path: Path, labels: bool = True) -> Iterator[pa.Table]:
+    """The rows of a raw file in its order, in bounded memory: `@row` counts them from 0; `@label` is the class index;
+    `@row_id`, `@time` and `@weight` where the card names them; numbers as float64, null if missing; the rest text.
+
+    Without `labels` neither label nor weight nor time is read or needed. DataError with the first 20 problems of the
+    whole file in the order of rows and the total; what was given before it must not be used.
+    """
+    findings, rows = Findings(path), 0
+    for frame in _typed(card, path, labels, findings):
+        rows += frame.num_rows
+        if not findings.total:
+            yield frame
+    findings.raise_if_any()
+    if not rows and card.format.kind != "parquet":
+        raise file_error([Problem("has no rows", str(path))])
+
+
+def _typed(card: Card, path: Path, labels: bool, findings: Findings) -> Iterator[pa.Table]:
+    wanted = _wanted(card, labels)
+    if card.format.kind == "parquet":
+        cells = Cells(card, findings, labels)
+        yield from map(cells.typed, columnar_pieces(card, path, wanted, labels))
+        return
+    form = card.format
+    names: list[str] | None = None
+    if form.kind != "arff":
+        columns = file_columns(card, path, labels)
+        names = None if form.header else columns
+    with TextBytes(path) as raw, io.BufferedReader(raw, 1 << 20) as text:
+        marks = Marks(form.separator or ",", form.quote, form.null_values)
+        if form.kind == "arff":
+            marks = arff.MARKS
+            names = columns = arff.read_head(text, path)
+            check_names(card, path, columns, labels)
+        cells = Cells(card, findings, labels, nul=lambda: raw.has_nul, strip=form.kind == "arff")
+        last = columns[-1]
+        for piece in cut(text, names, list(dict.fromkeys([*wanted, last])), marks, findings):
+            yield cells.typed(piece)
+            end = piece[last][-1].as_py() if piece.num_rows else None
+        if marks.quote is not None and end is not None and end.endswith(b"\n"):
+            raise file_error([Problem("a quote is not closed before the end of the file", str(path), last)])
+
+
+def _wanted(card: Card, labels: bool) -> list[str]:
+    """The raw columns that are read."""
+    own = [card.row_id.column]
+    if labels:
+        own += [card.label.column, card.weight, card.splits.column]
+    names = [name for name in own if name is not None]
+    return list(dict.fromkeys([*names, *card.numeric, *card.categorical]))

@@ -1,0 +1,126 @@
+"""The last pass: each raw unit through the encoder to one shard per split. N rows, P numeric, F categorical columns."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from tgeokd_ray.artifacts import FileEntry, read_json, write_file
+from tgeokd_ray.tables.cards import LABEL, ROW_ID, SPLITS, WEIGHT
+from tgeokd_ray.tables.categorical import UNSEEN
+from tgeokd_ray.tables.encoders import Encoder
+from tgeokd_ray.tables.ingest import SPLIT, RawUnit, read_unit
+from tgeokd_ray.tables.outcome import returning_errors
+
+MIN_GROUP_ROWS, MAX_GROUP_ROWS, GROUPS_WANTED = 256, 65_536, 48
+ENCODER_BYTES = 1 << 31
+
+
+@dataclass(frozen=True)
+class NumberedUnit:
+    """A raw unit and its number in the whole table, which names its shards."""
+
+    index: int
+    unit: RawUnit
+
+    @property
+    def shards(self) -> dict[str, str]:
+        """The file of each split that has rows in this unit."""
+        return {split: f"{split}-{self.index:05d}.parquet" for split in SPLITS if self.unit.rows_of(split)}
+
+
+@dataclass(frozen=True)
+class ShardWriter:
+    """What every task of the last pass needs: folders, the encoder's file, classes, rows of a row group per split."""
+
+    scratch: Path
+    folder: Path
+    encoder: FileEntry
+    num_classes: int
+    group_rows: Mapping[str, int]
+
+
+def group_rows(split_rows: int) -> int:
+    """Rows of a row group: 48 groups in a split, but between 256 and 65,536 rows each."""
+    return min(max(-(-split_rows // GROUPS_WANTED), MIN_GROUP_ROWS), MAX_GROUP_ROWS)
+
+
+@returning_errors
+def transform_unit(writer: ShardWriter, item: NumberedUnit) -> list[FileEntry]:
+    """Write the shards of one unit and return their entries; the same bytes whenever and wherever it runs.
+
+    Columns: row_id int64, label int32, numeric [P] float32 and categorical [F] int32 as lists of fixed size (absent
+    when P or F is 0: Parquet readers fail on lists of size 0), weight float32 if the card names one.
+    """
+    raw = read_unit(writer.scratch, item.unit)
+    encoder = _encoder(writer.folder / writer.encoder.path, writer.encoder.sha256)
+    numeric, categorical = encoder.transform(raw)
+    codes = raw[SPLIT].to_numpy()
+    entries = []
+    for split, name in item.shards.items():
+        rows = np.flatnonzero(codes == SPLITS.index(split))
+        chosen = raw.select([c for c in (ROW_ID, LABEL, WEIGHT) if c in raw.column_names]).take(pa.array(rows))
+        shard = _shard(chosen, numeric[rows], categorical[rows])
+        extra = _facts(writer, item.index, split, shard)
+        extra["unseen"] = _unseen(encoder, categorical[rows])
+        entries.append(_write(writer, name, shard, extra))
+    return entries
+
+
+@lru_cache(maxsize=1)
+def _encoder(path: Path, sha256: str) -> Encoder:
+    """One encoder per process; its digest is part of the key, so another table's is never taken for it."""
+    del sha256
+    return Encoder.from_json(read_json(path, limit=ENCODER_BYTES))
+
+
+def _shard(chosen: pa.Table, numeric: NDArray[np.float32], categorical: NDArray[np.int32]) -> pa.Table:
+    columns = {"row_id": chosen[ROW_ID], "label": chosen[LABEL]}
+    for name, values in (("numeric", numeric), ("categorical", categorical)):
+        if values.shape[1]:
+            columns[name] = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
+    if WEIGHT in chosen.column_names:
+        columns["weight"] = chosen[WEIGHT]
+    return pa.table(columns)
+
+
+def _facts(writer: ShardWriter, index: int, split: str, shard: pa.Table) -> dict[str, Any]:
+    """What a reader must know before it opens the shard."""
+    labels, size = shard["label"].to_numpy(), writer.group_rows[split]
+    groups = [labels[first : first + size] for first in range(0, len(labels), size)]
+    return {
+        "split": split,
+        "shard": index,
+        "groups": [len(group) for group in groups],
+        "labels": [np.bincount(group, minlength=writer.num_classes).tolist() for group in groups],
+        "row_ids": hashlib.sha256(shard["row_id"].to_numpy().astype("<i8").tobytes()).hexdigest(),
+    }
+
+
+def _unseen(encoder: Encoder, categorical: NDArray[np.int32]) -> list[int]:
+    """Rows per categorical column whose value the train rows did not have, or too rarely."""
+    reserved = np.array([space.offset + UNSEEN for _, space in encoder.categorical], dtype=np.int64)
+    return [int(n) for n in (categorical == reserved).sum(axis=0)]
+
+
+def _write(writer: ShardWriter, name: str, shard: pa.Table, extra: dict[str, Any]) -> FileEntry:
+    def write(path: Path) -> None:
+        pq.write_table(
+            shard,
+            path,
+            row_group_size=writer.group_rows[extra["split"]],
+            compression="zstd",
+            use_dictionary=False,
+            write_page_checksum=True,
+        )
+
+    return write_file(writer.folder, name, write, rows=shard.num_rows, extra=extra)
