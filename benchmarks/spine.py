@@ -54,7 +54,8 @@ def workers(quick: bool) -> Iterator[Figure]:
     del quick
     for precision, bar in (("fp32", 1e-5), ("fp64", 1e-12)):
         done = subprocess.run(
-            [sys.executable, str(REPOSITORY / "benchmarks" / "spine_workers.py"), precision],
+            [sys.executable, "-c", f"from spine_workers import main; main({precision!r})"],
+            cwd=REPOSITORY / "benchmarks",
             capture_output=True,
             text=True,
             timeout=600,

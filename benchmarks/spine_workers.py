@@ -1,20 +1,18 @@
 """Two workers of a Ray Train group against one worker: parameters after 50 bilevel steps with centring.
 
-python benchmarks/spine_workers.py fp32|fp64     one JSON line: steps, largest absolute difference, seconds
+`spine.py workers` runs `main` in a process of its own.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 from tgeokd_ray.artifacts import load_tensors
 from tgeokd_ray.config.resolve import resolve
-from tgeokd_ray.errors import UserError
 from tgeokd_ray.events import Silent
 from tgeokd_ray.pipeline.job import Place, run_job
 
@@ -46,6 +44,7 @@ def tgeo(root: Path, workers: int, precision: str) -> tuple[dict[str, object], i
 
 
 def main(precision: str) -> None:
+    """Print one JSON line: steps, largest absolute difference, seconds; `precision` is fp32 or fp64."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         # both runs share the teacher and the logits that one worker made
@@ -54,10 +53,3 @@ def main(precision: str) -> None:
         two, _ = tgeo(Path(folder) / "root", 2, precision)
     difference = max(float((one[name] - two[name]).abs().max()) for name in one)  # type: ignore[operator]
     print(json.dumps({"steps": steps, "difference": difference, "seconds": round(time.monotonic() - began, 1)}))
-
-
-if __name__ == "__main__":
-    try:
-        main(sys.argv[1])
-    except UserError as error:
-        raise SystemExit(str(error)) from None

@@ -3,7 +3,9 @@
 import json
 import os
 import socket
-from contextlib import suppress
+import subprocess
+import sys
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from artifacts_faults import DATA, TestDisk, bury, crashed, make
 
 from tgeokd_ray.artifacts import (
     latest,
+    owner,
     staging,
     verify,
 )
@@ -108,6 +111,29 @@ class TestOwner:
         (folder.parent / "owner.json").write_text(text.replace("HOST", lock) + "}" * text.startswith("HOST"))
         with pytest.raises(ResourceError, match="unknown host"):
             make(tmp_path)
+
+    @pytest.mark.parametrize(("lives", "patience", "taken"), [(0.6, 20.0, True), (30.0, 0.5, False)])
+    def test_k3_a_worker_that_outlives_its_killed_driver_is_waited_for(
+        self, tmp_path: Path, monkeypatch, lives: float, patience: float, taken: bool
+    ):
+        monkeypatch.setattr(owner, "PATIENCE_SECONDS", patience)
+        script = "import sys, time; from tgeokd_ray.artifacts import staging\n"
+        script += (
+            "work = staging(sys.argv[1], 'tables', 'demo', arguments={'value': 0}, parents={}); work.__enter__()\n"
+        )
+        script += "print('held', flush=True); time.sleep(float(sys.argv[2])); import os; os._exit(9)"
+        with subprocess.Popen(
+            [sys.executable, "-c", script, str(tmp_path), str(lives)], stdout=subprocess.PIPE
+        ) as child:
+            try:
+                assert child.stdout is not None
+                assert child.stdout.readline() == b"held\n"
+                refused = nullcontext() if taken else pytest.raises(ResourceError, match=f"process {child.pid} on")
+                with refused, staging(tmp_path, "tables", "demo", arguments={"value": 0}, parents={}) as work:
+                    assert work.commit({}).label == "tables/demo/v000001"
+            finally:
+                child.kill()
+        assert (latest(tmp_path, "tables", "demo") is not None) == taken
 
     def test_nothing_is_committed_once_another_process_holds_the_folder(self, tmp_path: Path):
         with staging(tmp_path, "tables", "demo", arguments={}, parents={}) as work:

@@ -219,7 +219,7 @@ def test_the_plan_sets_the_level_to_the_constant_that_won_on_valid() -> None:
     assert chosen([finished("a", None), finished("b", 0.1, DataError("x"))], ["a", "b"], "auc") is None
 
 
-def test_predictions_are_the_students_logits_on_raw_rows(whole, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_student_of_a_synthetic_table_has_no_raw_rows_to_score(whole, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     results, _, root = whole
     with pytest.raises(ConfigError):
         predict(root / results["models"][-1]["artifact"], ["no-such-file.csv"], tmp_path / "out.parquet", Silent())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -18,6 +19,8 @@ from tgeokd_ray.errors import IntegrityError, Problem, ResourceError
 LOCK = "owner.json"
 FILES = "files"
 _ATTEMPTS = 20
+# The workers of a killed driver live a few seconds longer than it does.
+PATIENCE_SECONDS, _LOOK_SECONDS = 10.0, 0.25
 
 
 @dataclass(frozen=True)
@@ -79,11 +82,13 @@ def read_owner(shell: Path) -> Owner | None:
 def take(shell: Path, disk: Disk, *, unknown_too: bool = False) -> Owner:
     """Make this process the owner of the staging folder `shell`, which is created.
 
-    A dead owner is followed; ResourceError, naming host and process, for a living one and, unless `unknown_too`, for
-    one that cannot be judged from here. The lock file appears whole under its name, so two processes never both win.
+    A dead owner is followed, a living one waited for ten seconds; then ResourceError, naming host and process, and at
+    once, unless `unknown_too`, for one that cannot be judged from here. The lock file appears whole under its name, so
+    two processes never both win.
     """
     for _ in range(_ATTEMPTS):
         disk.make_folder(shell)
+        _wait_for_the_end(shell)
         # Between any two of these calls the previous owner may remove the folder, or another host take it: try again.
         with suppress(FileNotFoundError, FileExistsError), _guard(shell):
             holder = read_owner(shell)
@@ -144,6 +149,16 @@ def _guard(shell: Path) -> Iterator[None]:
         with suppress(OSError):  # said aloud, because a process forked meanwhile shares the descriptor
             fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)
+
+
+def _wait_for_the_end(shell: Path) -> None:
+    """Wait, within bounds, while another process of this host holds the folder."""
+    last = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < last:
+        holder = read_owner(shell)
+        if holder is None or holder == Owner.current() or holder.state() != "alive":
+            return
+        time.sleep(_LOOK_SECONDS)
 
 
 def _refuse_unless_gone(holder: Owner, shell: Path, unknown_too: bool) -> None:

@@ -10,11 +10,11 @@ import yaml
 
 from tgeokd_ray.config.job import Job
 from tgeokd_ray.errors import ConfigError, Problem
+from tgeokd_ray.tables.card_yaml import read_yaml
 from tgeokd_ray.tables.cards import Card, load_card
 from tgeokd_ray.tables.validation import validated
 
 LANES = 12
-MAX_CONFIG_BYTES = 1 << 20
 QUICK: dict[str, Any] = {
     "teacher": {"training": {"epochs": 2}},
     "student": {"training": {"epochs": 3}},
@@ -32,7 +32,7 @@ def resolve(
     not None, `settings` (`key.path=value`). ConfigError lists every unknown key and bad value of a source at once.
     """
     given: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
-    file = _read(config) if config else {}
+    file = read_yaml(Path(config)) if config else {}
     changes = [_setting(text) for text in settings]
     # Laid under everything, so that changing one key of the teacher's model keeps the teacher's other defaults.
     defaults = Job().model_dump()
@@ -61,22 +61,6 @@ def merged(*sources: Mapping[str, Any]) -> dict[str, Any]:
             below = (old,) if isinstance(old, dict) else ()
             result[key] = merged(*below, value) if isinstance(value, Mapping) else value
     return result
-
-
-def _read(path: str) -> dict[str, Any]:
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError([Problem(f"cannot be read: {error}", file=path)], fix="name a YAML file") from None
-    if len(text) > MAX_CONFIG_BYTES:
-        raise ConfigError([Problem("is larger than a configuration can be", file=path, expected="at most 1 MiB")])
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError([Problem(f"is not YAML: {error}", file=path)], fix="correct the file") from None
-    if data is not None and not isinstance(data, dict):
-        raise ConfigError([Problem("must hold keys and values", file=path, got=type(data).__name__)])
-    return data or {}
 
 
 def _setting(text: str) -> dict[str, Any]:

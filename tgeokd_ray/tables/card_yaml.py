@@ -1,4 +1,4 @@
-"""A card's text as plain data: YAML without code, aliases or repeated keys."""
+"""The text of a card or a configuration as plain data: YAML without code, aliases or repeated keys."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MAX_BYTES = 1 << 20
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader keeps the last of two equal keys and lets aliases multiply a small text; a card does neither."""
+    """SafeLoader keeps the last of two equal keys and lets aliases multiply a small text; neither is read here."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         keys = [(key.value, key.start_mark.line + 1) for key, _ in node.value if isinstance(key.value, str)]
@@ -24,7 +24,7 @@ class _Loader(yaml.SafeLoader):
 
     def fetch_alias(self) -> None:
         line = self.line + 1
-        raise _Refused("aliases (*name) are not used in cards; write the value out", line)
+        raise _Refused("aliases (*name) are not read; write the value out", line)
 
 
 class _Refused(Exception):
@@ -39,7 +39,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
-            raise _Refused("is larger than a card can be, 1 MiB", 1)
+            raise _Refused("is larger than 1 MiB", 1)
         data = _parsed(content.decode("utf-8-sig"))
     except OSError as error:
         raise ConfigError([Problem(f"cannot be read: {error.strerror}", file=str(path))]) from None
