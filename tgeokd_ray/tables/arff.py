@@ -1,20 +1,24 @@
-"""The head of an ARFF file (Weka's format): attribute names and types, up to its `@data`."""
+"""ARFF files (Weka's format): attribute names and types up to `@data`, and what is peculiar to the rows after it."""
 
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from tgeokd_ray.errors import Problem
-from tgeokd_ray.tables.delimited import Marks
+from tgeokd_ray.tables.delimited import BLOCK, Marks
 from tgeokd_ray.tables.findings import file_error, shown
+from tgeokd_ray.tables.streams import BUFFER
 
-MARKS = Marks(separator=",", quote="'", nulls=("?", ""), escape="\\", comment="%")
+MARKS = Marks(separator=",", quote="'", nulls=("?", ""), escape="\\")
 _ATTRIBUTE = re.compile(
     r"""@attribute\s+(?:'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)"|([^\s{]+))\s*(\{.*|\S+.*)$""", re.I | re.S
 )
 _MAX_HEAD = 1 << 24
+_COMMENT, _BEFORE_QUOTE = re.compile(rb"\n[ \t]*%[^\n]*"), re.compile(rb"([,\n])[ \t]+(?=')")
+_SPARSE = re.compile(rb"\n[ \t]*\{")
 
 
 def read_head(text: BinaryIO, path: Path) -> list[str]:
@@ -51,3 +55,37 @@ def read_head(text: BinaryIO, path: Path) -> list[str]:
     if problems:
         raise file_error(problems)
     return names
+
+
+def data_rows(text: BinaryIO, path: Path) -> BinaryIO:
+    """The rest of an ARFF file without comments, and without blanks before quotes, which would not be taken for quotes.
+
+    DataError, while it is read, for sparse rows.
+    """
+    return cast("BinaryIO", io.BufferedReader(_DataRows(text, path), BUFFER))
+
+
+class _DataRows(io.RawIOBase):
+    def __init__(self, text: BinaryIO, path: Path) -> None:
+        super().__init__()
+        self._text, self._path, self._rest = text, path, b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: object) -> int:
+        view = memoryview(cast("bytearray", buffer))
+        while not self._rest:
+            lines = self._text.read(BUFFER) + self._text.readline(BLOCK)
+            if not lines:
+                return 0
+            lines = b"\n" + lines
+            if b"{" in lines and _SPARSE.search(lines):
+                what = "sparse rows, {index value, ...}, cannot be read: write all values of a row"
+                raise file_error([Problem(what, str(self._path))])
+            lines = _COMMENT.sub(b"", lines) if b"%" in lines else lines
+            lines = _BEFORE_QUOTE.sub(rb"\1", lines) if b"'" in lines else lines
+            self._rest = lines[1:]
+        data, self._rest = self._rest[: len(view)], self._rest[len(view) :]
+        view[: len(data)] = data
+        return len(data)

@@ -24,7 +24,9 @@ class _Loader(yaml.SafeLoader):
 
     def fetch_alias(self) -> None:
         line = self.line + 1
-        raise _Refused("aliases (*name) are not read; write the value out", line)
+        raise _Refused(
+            "a * begins an alias, which is not read here: write the value out, or put the text in quotes", line
+        )
 
 
 class _Refused(Exception):

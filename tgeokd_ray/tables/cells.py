@@ -20,6 +20,9 @@ from tgeokd_ray.tables.validation import did_you_mean
 
 Flags = NDArray[np.bool_]
 
+_NUMBER = "a number (or list the text under format.null_values)"
+_WHOLE_NUMBER = "a whole number from -2**63 to 2**63 - 1"
+
 
 @dataclass
 class Cells:
@@ -27,6 +30,7 @@ class Cells:
 
     `labels` tells whether label, weight and time are read. Text may come as bytes; it must be UTF-8. `nul` tells
     whether the file holds a NUL byte, so that only such files are searched for it. `strip` takes blanks off texts.
+    Texts in `nulls` become null; what is null in the pieces is so in any case.
     """
 
     card: Card
@@ -34,11 +38,12 @@ class Cells:
     labels: bool = True
     nul: Callable[[], bool] = bool
     strip: bool = False
-    _first: int = 0
+    nulls: tuple[str, ...] = ()
+    rows: int = 0
 
     def typed(self, piece: pa.Table) -> pa.Table:
         """The next rows: `@row`, the card's own columns under their reserved names, features in the card's order."""
-        card, rows = self.card, np.arange(self._first, self._first + piece.num_rows)
+        card, rows = self.card, np.arange(self.rows, self.rows + piece.num_rows)
         columns = {ROW: pa.array(rows)}
         if card.row_id.column is not None:
             columns[ROW_ID] = self._row_ids(piece, card.row_id.column)
@@ -49,38 +54,45 @@ class Cells:
             if card.splits.kind == "time" and card.splits.column is not None:
                 columns[TIME] = self._times(piece, card.splits.column)
         columns |= {column.name: self._numbers(piece, column) for column in card.columns.numeric}
-        columns |= {name: self._texts(piece, name) for name in card.categorical}
-        self._first += piece.num_rows
+        columns |= {name: self._texts(piece, name)[0] for name in card.categorical}
+        self.rows += piece.num_rows
         return pa.table(columns)
 
-    def _note(self, bad: Flags, column: str, texts: pa.Array, what: str, expected: str) -> None:
-        """One problem per flagged row, with its value."""
+    def _note(self, bad: Flags, column: str, texts: pa.Array, what: str, expected: str | Callable[[str], str]) -> None:
+        """One problem per flagged row, with its value; what is expected may depend on it."""
         rows = np.flatnonzero(bad)
         for row in rows[:SHOWN]:
             value = texts[int(row)].as_py()
-            self.findings.add(self._first + int(row), what, column=column, expected=expected, got=value)
+            rule = expected if isinstance(expected, str) else expected(value)
+            self.findings.add(self.rows + int(row), what, column=column, expected=rule, got=value)
         self.findings.count(max(len(rows) - SHOWN, 0))
 
-    def _texts(self, piece: pa.Table, name: str) -> pa.Array:
-        """A column as text; bytes that are no text are noted and become null."""
+    def _texts(self, piece: pa.Table, name: str) -> tuple[pa.Array, Flags]:
+        """A column as text, and where it is missing. Bytes that are no text are noted and become null, too."""
         column = piece[name].combine_chunks()
         if pa.types.is_dictionary(column.type):
             column = column.dictionary_decode()
-        if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
-            column = self._decoded(column, name)
-        texts = column.cast(pa.large_string())
+        texts, bad = self._decoded(column.cast(pa.large_binary()), name) if _is_bytes(column.type) else (column, None)
+        texts = texts.cast(pa.large_string())
         if self.nul():
-            bad = _flags(pc.match_substring(texts, "\0"))
-            self._note(bad, name, texts, "the text holds a NUL byte", "text")
-        return pc.utf8_trim_whitespace(texts) if self.strip else texts
+            nul = _flags(pc.match_substring(texts, "\0"))
+            self._note(nul, name, texts, "the text holds a NUL byte", "text")
+            bad = nul if bad is None else nul | bad
+            texts = pc.if_else(pa.array(nul), None, texts)
+        if self.strip:
+            texts = pc.utf8_trim_whitespace(texts)
+        if self.nulls:
+            texts = pc.if_else(pc.is_in(texts, pa.array(self.nulls, pa.large_string())), None, texts)
+        missing = _flags(texts.is_null())
+        return texts, missing if bad is None else missing & ~bad
 
-    def _decoded(self, column: pa.Array, name: str) -> pa.Array:
+    def _decoded(self, column: pa.Array, name: str) -> tuple[pa.Array, Flags | None]:
         try:
-            return column.cast(pa.large_string())
+            return column.cast(pa.large_string()), None
         except pa.ArrowInvalid:
             bad = np.array([value is not None and not _is_utf8(value) for value in column.to_pylist()])
             self._note(bad, name, column, "the bytes are not UTF-8 text", "UTF-8")
-            return pc.if_else(pa.array(bad), None, column).cast(pa.large_string())
+            return pc.if_else(pa.array(bad), None, column), bad
 
     def _numbers(self, piece: pa.Table, column: NumericColumn) -> pa.Array:
         """A numeric column as float64, null where it is missing."""
@@ -88,18 +100,19 @@ class Cells:
         if _is_number(raw.type):
             texts, numbers = raw, raw.cast(pa.float64(), safe=False)
         else:
-            texts = self._texts(piece, column.name)
-            numbers = self._parsed(texts, pl.Float64, column.name, "is not a number")
+            texts, _ = self._texts(piece, column.name)
+            numbers = self._parsed(texts, pl.Float64, column.name, "is not a number", _NUMBER)
         values = numbers.fill_null(np.nan).to_numpy(zero_copy_only=False)
         given = ~_flags(numbers.is_null())
         if column.nan == "error":
-            self._note(given & np.isnan(values), column.name, texts, "is not a number (NaN)", "a number, or none")
+            expected = "a number (or `nan: missing` in the card)"
+            self._note(given & np.isnan(values), column.name, texts, "is not a number (NaN)", expected)
         if column.inf == "error":
-            what = "is not a finite number"
-            self._note(np.isinf(values), column.name, texts, what, "a finite number (or `inf: clip` in the card)")
+            expected = "a finite number (or `inf: clip` or `inf: missing` in the card)"
+            self._note(np.isinf(values), column.name, texts, "is not a finite number", expected)
         return pa.array(values, mask=np.isnan(values))
 
-    def _parsed(self, texts: pa.Array, kind: type[pl.DataType], name: str, what: str) -> pa.Array:
+    def _parsed(self, texts: pa.Array, kind: type[pl.DataType], name: str, what: str, expected: str) -> pa.Array:
         """Texts as numbers; blanks around one are no harm; what is none is noted and becomes null."""
         series = pl.Series(texts)
         numbers = series.cast(kind, strict=False)
@@ -108,45 +121,52 @@ class Cells:
             again = series.str.strip_chars().cast(kind, strict=False)
             numbers = numbers.fill_null(again)
             bad &= again.is_null().to_numpy()
-            expected = "a whole number of 64 bits" if kind is pl.Int64 else "a number"
-            missing = "" if kind is pl.Int64 else " (or list the text under format.null_values)"
-            self._note(bad, name, texts, what, expected + missing)
+            self._note(bad, name, texts, what, expected)
         return numbers.to_arrow()
 
     def _labels(self, piece: pa.Table) -> pa.Array:
         """Class indices."""
         label = self.card.label
-        texts = self._texts(piece, label.column)
+        texts, missing = self._texts(piece, label.column)
         known = label.texts
+        classes = _some(list(known))
         codes = pc.index_in(texts, value_set=pa.array(list(known), type=pa.large_string()))
         unknown = _flags(codes.is_null()) & ~_flags(texts.is_null())
-        if unknown.any():
-            first = texts[int(np.flatnonzero(unknown)[0])].as_py()
-            expected = _some(list(known)) + did_you_mean(first, known)
-            self._note(unknown, label.column, texts, "the label is not one of the classes", expected)
-        self._note(_flags(texts.is_null()), label.column, texts, "the label is missing", _some(list(known)))
+        what = "the label is not one of the classes"
+        self._note(
+            unknown,
+            label.column,
+            texts,
+            what,
+            lambda text: classes + ("" if text.isdigit() else did_you_mean(text, known)),
+        )
+        self._note(missing, label.column, texts, "the label is missing", classes)
         return pa.array(list(known.values()), type=pa.int32()).take(codes)
 
     def _row_ids(self, piece: pa.Table, name: str) -> pa.Array:
         """Row ids as they are in the file: whole numbers, or texts."""
         raw = piece[name].combine_chunks()
-        self._note(_flags(raw.is_null()), name, raw, "the row id is missing", "an id for every row")
-        if self.card.row_id.type == "text":
-            return self._texts(piece, name)
-        if pa.types.is_integer(raw.type):
-            return raw.cast(pa.int64(), safe=False)
-        return self._parsed(self._texts(piece, name), pl.Int64, name, "the row id is not a whole number")
+        if pa.types.is_integer(raw.type) and self.card.row_id.type == "int":
+            ids, missing = raw.cast(pa.int64(), safe=False), _flags(raw.is_null())
+            if pa.types.is_uint64(raw.type):
+                self._note(_flags(pc.less(ids, 0)), name, raw, "the row id cannot be used", _WHOLE_NUMBER)
+        else:
+            ids, missing = self._texts(piece, name)
+            if self.card.row_id.type == "int":
+                ids = self._parsed(ids, pl.Int64, name, "the row id cannot be used", _WHOLE_NUMBER)
+        self._note(missing, name, raw, "the row id is missing", "an id for every row")
+        return ids
 
     def _weights(self, piece: pa.Table, name: str) -> pa.Array:
         """Row weights."""
         raw = piece[name].combine_chunks()
         if _is_number(raw.type):
-            texts, weights = raw, raw.cast(pa.float64(), safe=False)
+            texts, weights, missing = raw, raw.cast(pa.float64(), safe=False), _flags(raw.is_null())
         else:
-            texts = self._texts(piece, name)
-            weights = self._parsed(texts, pl.Float64, name, "the weight is not a number")
+            texts, missing = self._texts(piece, name)
+            weights = self._parsed(texts, pl.Float64, name, "the weight is not a number", "a number")
         values = weights.fill_null(0.0).to_numpy(zero_copy_only=False)
-        self._note(_flags(texts.is_null()), name, texts, "the weight is missing", "a weight for every row")
+        self._note(missing, name, texts, "the weight is missing", "a weight for every row")
         bad = ~np.isfinite(values) | (values < 0)
         self._note(bad, name, texts, "the weight cannot be used", "a finite number, 0 or more")
         return weights
@@ -157,19 +177,31 @@ class Cells:
         if self.card.splits.time == "number":
             if _is_number(raw.type):
                 return raw.cast(pa.float64(), safe=False).fill_null(np.nan)
-            return self._parsed(self._texts(piece, name), pl.Float64, name, "the time is not a number").fill_null(
-                np.nan
-            )
+            numbers = self._parsed(self._texts(piece, name)[0], pl.Float64, name, "the time is not a number", _NUMBER)
+            return numbers.fill_null(np.nan)
         if pa.types.is_temporal(raw.type):
             moments = raw.cast(pa.timestamp("us", tz=getattr(raw.type, "tz", None)), safe=False)
             return pc.divide(moments.cast(pa.int64()).cast(pa.float64()), 1e6).fill_null(np.nan)
-        texts = self._texts(piece, name)
+        texts, _ = self._texts(piece, name)
         coded = texts.dictionary_encode()
         moments = np.array([*(_moment(text) for text in coded.dictionary.to_pylist()), np.nan])
         times = moments[coded.indices.fill_null(len(moments) - 1).to_numpy(zero_copy_only=False)]
         bad = np.isnan(times) & ~_flags(texts.is_null())
         self._note(bad, name, texts, "is no time", "ISO 8601, for instance 2024-01-31T12:00:00")
         return pa.array(times)
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    """Also text, which a Parquet file may hold without being UTF-8."""
+    types = pa.types
+    views = types.is_binary_view(kind) or types.is_string_view(kind) or types.is_fixed_size_binary(kind)
+    return bool(
+        views
+        or types.is_binary(kind)
+        or types.is_large_binary(kind)
+        or types.is_string(kind)
+        or types.is_large_string(kind)
+    )
 
 
 def _flags(mask: pa.Array) -> Flags:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from tgeokd_ray.errors import Problem
 from tgeokd_ray.tables.cards import Card
 from tgeokd_ray.tables.findings import file_error
-from tgeokd_ray.tables.headers import check_names
+from tgeokd_ray.tables.headers import name_problems
 
 PIECE_ROWS = 1 << 16
 
@@ -27,19 +27,33 @@ def columnar_pieces(card: Card, path: Path, wanted: Sequence[str], labels: bool)
     except (OSError, pa.ArrowException) as error:
         reason = str(error).partition("\n")[0].removesuffix(".")
         raise file_error(
-            [Problem(f"is no whole Parquet file: {reason}", str(path))], fix="get the file again"
+            [Problem(f"is no whole Parquet file: {reason}", str(path))],
+            fix="get the file again, or correct format.kind in the card",
         ) from None
 
 
 def _check_schema(card: Card, path: Path, schema: pa.Schema, wanted: Sequence[str], labels: bool) -> None:
-    check_names(card, path, schema.names, labels)
-    problems = []
+    problems = name_problems(card, path, schema.names, labels)
     for name in wanted:
-        kind = schema.field(name).type
-        if pa.types.is_nested(kind):
-            what = "a column of lists or structs cannot be read: write one column per value"
-            problems.append(Problem(what, str(path), name, expected="one value per row", got=str(kind)))
-        elif name in card.numeric and pa.types.is_temporal(kind):
-            problems.append(Problem("a time is no number", str(path), name, expected="numbers or text", got=str(kind)))
+        if schema.names.count(name) == 1 and (wrong := _unfit(card, name, schema.field(name).type)):
+            what, expected = wrong
+            problems.append(Problem(what, str(path), name, expected=expected, got=str(schema.field(name).type)))
     if problems:
         raise file_error(problems)
+
+
+def _unfit(card: Card, name: str, kind: pa.DataType) -> tuple[str, str] | None:
+    """(what is wrong, what is expected) if no value of this type can be read for a column."""
+    types, splits = pa.types, card.splits
+    if types.is_nested(kind):
+        return "a column of lists or structs cannot be read: write one column per value", "one value per row"
+    if isinstance(kind, pa.BaseExtensionType):
+        return "a column of this type cannot be read: write it as text or numbers", "text or numbers"
+    if types.is_temporal(kind) and name in card.numeric:
+        return "a time is no number", "numbers, or texts of numbers"
+    if types.is_temporal(kind) and splits.kind == "time" and name == splits.column:
+        if splits.time == "number":
+            return "a time is no number: set splits.time: timestamp", "numbers, or texts of numbers"
+        if not (types.is_timestamp(kind) or types.is_date(kind)):
+            return "is no point in time", "timestamps, dates, or texts in ISO 8601"
+    return None

@@ -12,19 +12,18 @@ import pyarrow.csv as pacsv
 from tgeokd_ray.errors import Problem
 from tgeokd_ray.tables.findings import Findings, file_error, shown
 
-# A row must fit into one block.
+# A row must fit into two neighbouring blocks.
 BLOCK = 1 << 23
 
 
 @dataclass(frozen=True)
 class Marks:
-    """How text is cut: separator, quote and escape or None, texts that mean a missing value, the start of a comment."""
+    """How text is cut: separator, quote and escape or None, texts that mean a missing value."""
 
     separator: str
     quote: str | None
     nulls: tuple[str, ...]
     escape: str | None = None
-    comment: str | None = None
 
 
 def cut(
@@ -32,17 +31,19 @@ def cut(
 ) -> Iterator[pa.Table]:
     """The `wanted` columns of the rest of a stream as bytes, null where missing, in pieces of some megabytes.
 
-    Without `names` the first record is the header. A row of another number of columns is noted and left out; a row of
-    more than 8 MiB, or a quote that is never closed, is a DataError. Empty lines are no rows.
+    Without `names` the first record is the header. A row of another number of columns is noted and left out; a row
+    that spans three blocks of 8 MiB, as after a quote that is not closed, is a DataError. Empty lines are no rows.
     """
     header = 1 if names is None else 0
 
     def uneven(row: pacsv.InvalidRow) -> str:
-        if marks.comment is None or not row.text.lstrip().startswith(marks.comment):
-            expected, got = f"{row.expected_columns} columns", f"{row.actual_columns}: {shown(row.text)}"
-            findings.add_uncut((row.number or 0) - header, "another number of columns", expected=expected, got=got)
+        open_quote = row.actual_columns < row.expected_columns and "\n" in row.text
+        what = "another number of columns" + (": is a quote not closed?" if open_quote else "")
+        expected, got = f"{row.expected_columns} columns", f"{row.actual_columns}: {shown(row.text)}"
+        findings.add_uncut((row.number or 0) - header, what, expected=expected, got=got)
         return "skip"
 
+    rows = 0
     try:
         reader = pacsv.open_csv(
             text,
@@ -63,9 +64,12 @@ def cut(
             ),
         )
         for batch in reader:
+            rows += batch.num_rows
             yield pa.table(batch)
     except pa.ArrowInvalid as error:
         reason = str(error).partition("\n")[0]
-        long = "straddling" in reason or "block" in reason
-        what = "a row is longer than 8 MiB: is a quote not closed?" if long else f"cannot be cut into rows: {reason}"
+        if reason == "Empty CSV file":
+            return
+        long = f"a row after row {rows} is longer than {BLOCK >> 20} MiB: is a quote not closed?"
+        what = long if "straddling" in reason else f"cannot be cut into rows: {reason}"
         raise file_error([Problem(what, str(findings.path))]) from None

@@ -67,7 +67,7 @@ def _read(path: Path) -> _Sample:
     if suffix == "arff":
         with TextBytes(path) as raw, io.BufferedReader(raw) as text:
             names = arff.read_head(text, path)
-            return _Sample({"kind": "arff"}, _piece(text, names, names, arff.MARKS, path))
+            return _Sample({"kind": "arff"}, _piece(arff.data_rows(text, path), names, names, arff.MARKS, path))
     return _delimited(path, suffix)
 
 

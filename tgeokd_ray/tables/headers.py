@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,12 +18,22 @@ from tgeokd_ray.tables.validation import did_you_mean
 
 # What a cell may hold, in characters; also what the first record of a file may.
 CELL = 1 << 22
-_SEPARATORS = {"\t": "tab", ",": "comma", ";": "semicolon", "|": "bar"}
+NAMED = 6
+_SEPARATORS = {
+    "\t": ("tab", "kind: tsv"),
+    ",": ("comma", "kind: csv"),
+    ";": ("semicolon", "separator: ';'"),
+    "|": ("bar", "separator: '|'"),
+}
+_UNDECODED = re.compile("[\udc80-\udcff]")
 
 
 def first_record(path: Path, form: Format) -> tuple[list[str], str]:
     """The cells of the first record of a text file, and its text; DataError if it is no text or none is there."""
-    with TextBytes(path) as raw, io.TextIOWrapper(io.BufferedReader(raw), "utf-8", newline="") as text:
+    with (
+        TextBytes(path) as raw,
+        io.TextIOWrapper(io.BufferedReader(raw), "utf-8", "surrogateescape", newline="") as text,
+    ):
         lines: list[str] = []
 
         def reading() -> Iterator[str]:
@@ -36,16 +47,22 @@ def first_record(path: Path, form: Format) -> tuple[list[str], str]:
         try:
             rows = csv.reader(reading(), delimiter=separator, quotechar=quote, quoting=quoting)
             cells = next((row for row in rows if row), None)
-        except UnicodeDecodeError:
-            raise file_error([Problem("is not UTF-8 text", str(path), line=len(lines) + 1)]) from None
         except csv.Error as error:
-            raise file_error([Problem(f"cannot be cut into columns: {error}", str(path), line=1)]) from None
+            what = f"cannot be cut into columns: {error}; is a quote not closed?"
+            raise file_error([Problem(what, str(path), line=1)]) from None
         finally:
             csv.field_size_limit(old)
+        open_quote = bool(form.quote and cells and cells[-1].endswith("\n") and not text.read(1))
     if cells is None:
         raise file_error([Problem("holds nothing but empty lines", str(path))])
-    if any("\0" in line for line in lines):
-        raise file_error([Problem("is no text file: it holds NUL bytes", str(path), line=1)])
+    wrong = {
+        "is no text file: it holds NUL bytes": any("\0" in line for line in lines),
+        "the header is not UTF-8 text": form.header and _UNDECODED.search("".join(cells)),
+        "a quote of the header is not closed": form.header and open_quote,
+    }
+    for what, found in wrong.items():
+        if found:
+            raise file_error([Problem(what, str(path), line=1)])
     return cells, lines[-1]
 
 
@@ -79,40 +96,37 @@ def optional(card: Card, labels: bool) -> set[str]:
 
 def check_names(card: Card, path: Path, names: Sequence[str], labels: bool, line: str = "") -> None:
     """DataError with all names that are missing, doubled, or not in the card though it allows no others."""
-    file, may_lack = str(path), optional(card, labels)
-    known = card.known_columns
-    twice = [Problem("the header has this column twice", file, name) for name, n in Counter(names).items() if n > 1]
-    lacking = [name for name in known if name not in names and name not in may_lack | set(card.columns.ignore)]
-    if lacking and len(names) == 1 and len(known) > 1:
-        got = f"1 column{_cause(card, len(known), line)}"
-        raise file_error(
-            [Problem("the header is not as the card says", file, line=1, expected=f"{len(known)} columns", got=got)]
-        )
-    missing = [
-        Problem(f"the file lacks this column{did_you_mean(n, set(names) - set(known))}", file, n) for n in lacking
-    ]
-    foreign: list[Problem] = []
-    if card.columns.others == "error":
-        what = "the card does not name this column: give it a role, ignore it, or set `others: ignore`"
-        foreign = [Problem(what, file, name) for name in dict.fromkeys(names) if name not in known]
-    if len(lacking) == len(known) - len(card.columns.ignore) and len(names) >= len(lacking):
-        foreign = [
-            Problem(
-                "the first line may be data and no header: set `header: false` and names",
-                file,
-                line=1,
-                got=shown(line.strip()),
-            )
-        ]
-    problems = [*twice, *missing, *foreign]
+    problems = name_problems(card, path, names, labels, line)
     if problems:
         raise file_error(problems)
 
 
+def name_problems(card: Card, path: Path, names: Sequence[str], labels: bool, line: str = "") -> list[Problem]:
+    """What is wrong with the names of a file's columns; `line` is the text that they were cut from, if any was."""
+    file, known, may_lack = str(path), card.known_columns, optional(card, labels) | set(card.columns.ignore)
+    needed = [name for name in known if name not in may_lack]
+    lacking = [name for name in needed if name not in names]
+    if line and lacking and len(names) == 1 and (cause := _cause(card, len(needed), line)):
+        expected, got = f"{len(needed)} columns", f"1{cause}"
+        return [Problem("the header is not as the card says", file, line=1, expected=expected, got=got)]
+    if line and lacking == needed:
+        what = "no column of the card is in the first line; if that is data, set format.header: false and format.names"
+        expected = ", ".join(map(repr, needed[:NAMED])) + (", ..." if len(needed) > NAMED else "")
+        return [Problem(what, file, line=1, expected=expected, got=shown(line.strip()))]
+    problems = [Problem("the file has this column twice", file, name) for name, n in Counter(names).items() if n > 1]
+    strange = [name for name in dict.fromkeys(names) if name not in known]
+    problems += [Problem(f"the file lacks this column{did_you_mean(name, strange)}", file, name) for name in lacking]
+    if card.columns.others == "error":
+        what = "the card does not name this column: give it a role, ignore it, or set columns.others: ignore"
+        problems += [Problem(what, file, name) for name in strange]
+    return problems
+
+
 def _cause(card: Card, expected: int, line: str) -> str:
-    """Which other separator would give the right number of columns, or at least many."""
+    """Which other separator would give the right number of columns, or at least more of them."""
     counts = {mark: line.count(mark) for mark in _SEPARATORS if mark != card.format.separator}
     mark = max(counts, key=lambda m: (counts[m] == expected - 1, counts[m]))
-    if counts[mark] == 0:
+    if counts[mark] + 1 != expected and counts[mark] <= line.count(card.format.separator or ","):
         return ""
-    return f"; the line has {counts[mark]} {_SEPARATORS[mark]}s: set format.separator to {mark!r}?"
+    name, setting = _SEPARATORS[mark]
+    return f", but {counts[mark] + 1} when cut at every {name}: set format.{setting}?"

@@ -139,7 +139,9 @@ def check_unique(card: Card, units: Sequence[RawUnit], read: ReadUnit) -> None:
         for row in table.filter(pa.array(found)).to_pylist():
             checks.setdefault(row[ROW_ID], set()).add(row.get(CHECK, 0))
             what = "another row has this row id"
-            problems[row[ROW_ID]] = Problem(what, unit.source, card.row_id.column, row[ROW] + 1, got=str(row[ROW_ID]))
+            # Of a text only the hash is known here; the row says which text it is.
+            got = str(row[ROW_ID]) if card.row_id.type == "int" else None
+            problems[row[ROW_ID]] = Problem(what, unit.source, card.row_id.column, row[ROW] + 1, got=got)
     collided = any(len(values) > 1 for values in checks.values())
     fix = "two texts share a hash: use a column of whole numbers" if collided else "give every row its own id"
     raise DataError([problems[int(row_id)] for row_id in first[:SHOWN]], fix=fix, total=count)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import pyarrow as pa
 
@@ -16,7 +18,7 @@ from tgeokd_ray.tables.columnar import columnar_pieces
 from tgeokd_ray.tables.delimited import Marks, cut
 from tgeokd_ray.tables.findings import Findings, file_error
 from tgeokd_ray.tables.headers import check_names, file_columns
-from tgeokd_ray.tables.streams import TextBytes
+from tgeokd_ray.tables.streams import BUFFER, TextBytes
 
 
 def read_frames(card: Card, path: Path, labels: bool = True) -> Iterator[pa.Table]:
@@ -39,7 +41,7 @@ def read_frames(card: Card, path: Path, labels: bool = True) -> Iterator[pa.Tabl
 def _typed(card: Card, path: Path, labels: bool, findings: Findings) -> Iterator[pa.Table]:
     wanted = _wanted(card, labels)
     if card.format.kind == "parquet":
-        cells = Cells(card, findings, labels)
+        cells = Cells(card, findings, labels, nulls=card.format.null_values)
         yield from map(cells.typed, columnar_pieces(card, path, wanted, labels))
         return
     form = card.format
@@ -47,19 +49,23 @@ def _typed(card: Card, path: Path, labels: bool, findings: Findings) -> Iterator
     if form.kind != "arff":
         columns = file_columns(card, path, labels)
         names = None if form.header else columns
-    with TextBytes(path) as raw, io.BufferedReader(raw, 1 << 20) as text:
+    with TextBytes(path) as raw, io.BufferedReader(raw, BUFFER) as buffered:
+        text: BinaryIO = buffered
         marks = Marks(form.separator or ",", form.quote, form.null_values)
+        cells = Cells(card, findings, labels, nul=lambda: raw.has_nul)
         if form.kind == "arff":
-            marks = arff.MARKS
             names = columns = arff.read_head(text, path)
             check_names(card, path, columns, labels)
-        cells = Cells(card, findings, labels, nul=lambda: raw.has_nul, strip=form.kind == "arff")
-        last = columns[-1]
+            text, marks = arff.data_rows(text, path), replace(arff.MARKS, nulls=("?", *form.null_values))
+            cells = replace(cells, strip=True, nulls=marks.nulls)
+        last, end = columns[-1], b""
         for piece in cut(text, names, list(dict.fromkeys([*wanted, last])), marks, findings):
             yield cells.typed(piece)
-            end = piece[last][-1].as_py() if piece.num_rows else None
-        if marks.quote is not None and end is not None and end.endswith(b"\n"):
-            raise file_error([Problem("a quote is not closed before the end of the file", str(path), last)])
+            end = piece[last][-1].as_py() or b"" if piece.num_rows else end
+        # Text that ends in an open quote takes the last newline into its cell; a closed cell may end in a newline, too.
+        quote = (marks.quote or "").encode()
+        if quote and end.endswith(b"\n") and raw.tail[:2] not in (b"\n" + quote, b"\r" + quote):
+            findings.add(cells.rows - 1, "a quote is not closed before the end of the file", column=last)
 
 
 def _wanted(card: Card, labels: bool) -> list[str]:

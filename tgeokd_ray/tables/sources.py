@@ -33,7 +33,10 @@ def expand_files(card: Card, data: Sequence[str | Path]) -> list[Path]:
     found = [file for name in named for file in _files(name, _SUFFIXES[card.format.kind], problems)]
     if problems:
         raise DataError(problems, fix="correct the names of the data files")
-    return list({file.resolve(): file for file in reversed(found)}.values())[::-1]
+    unique: dict[Path, Path] = {}
+    for file in found:
+        unique.setdefault(file.resolve(), file)
+    return list(unique.values())
 
 
 def _files(name: str, suffixes: tuple[str, ...], problems: list[Problem]) -> list[Path]:

@@ -28,7 +28,8 @@ class TextBytes(io.RawIOBase):
     """The unpacked bytes of a file, gzip of any number of members or plain, without a byte order mark and with a
     newline at the end. DataError for an empty file, for one of another kind, and where the gzip data is not whole.
 
-    `has_nul` tells whether a NUL was among the bytes read so far.
+    `has_nul` tells whether a NUL was among the bytes read so far; `tail` is how they end: two bytes, and a newline if
+    any follow.
     """
 
     def __init__(self, path: Path) -> None:
@@ -43,7 +44,7 @@ class TextBytes(io.RawIOBase):
         self._raw = raw
         stream = cast("IO[bytes]", gzip.GzipFile(fileobj=raw)) if packed else raw
         self._file = io.BufferedReader(cast("io.RawIOBase", stream), BUFFER) if packed else stream
-        self._last, self.has_nul = b"", False
+        self.has_nul, self.tail = False, b""
         self._start = self._take(8)
         kind = next((name for magic, name in _FOREIGN.items() if self._start.startswith(magic)), None)
         if not self._start or kind:
@@ -63,10 +64,12 @@ class TextBytes(io.RawIOBase):
         data = self._start + self._take(size if size < 0 else max(1, size - len(self._start)))
         self._start = b""
         if data:
-            self._last = data[-1:]
             self.has_nul = self.has_nul or b"\0" in data
-        elif self._last not in (b"\n", b""):
-            self._last = data = b"\n"
+        elif self.tail and not self.tail.endswith(b"\n"):
+            data = b"\n"
+        end = self.tail + data
+        text = end.rstrip(b"\r\n")
+        self.tail = text[-2:] + end[len(text) :][-1:]
         return data
 
     def readinto(self, buffer: object) -> int:

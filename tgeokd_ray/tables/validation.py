@@ -72,9 +72,9 @@ def _texts(model: type[BaseModel], item: Mapping[str, Any]) -> list[str]:
 def _keys_at(model: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
     """The keys which the model at this path of an error knows."""
     current: Any = model
-    for part in loc:
+    for part in (part for part in loc if isinstance(part, str)):  # numbers are places in a list
         if isinstance(current, type) and issubclass(current, BaseModel):
-            field = current.model_fields.get(str(part))
+            field = current.model_fields.get(part)
             current = None if field is None else _model_inside(field.annotation)
     return list(current.model_fields) if isinstance(current, type) and issubclass(current, BaseModel) else []
 
