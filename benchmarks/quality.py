@@ -22,6 +22,8 @@ from typing import Any
 
 from figures import Figure, main
 
+from tgeokd_ray.metrics import paired_difference
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 SEEDS = (0, 1, 2)
 Results = dict[str, Any]
@@ -64,10 +66,10 @@ def averages(found: list[Results], metric: str) -> dict[str, float]:
 
 
 def gap(name: str, found: list[Results], metric: str, above: str, below: str, bar: float) -> Figure:
-    """The mean of paired differences of two roles, against its bar."""
-    differences = [model(one, above)[metric] - model(one, below)[metric] for one in found]
-    value = mean(differences)
-    spread = [min(differences), max(differences)]
+    """The mean of paired differences of two roles over the seeds, with its 95 % interval, against its bar."""
+    figures = [[model(one, role)[metric] for one in found] for role in (above, below)]
+    value, *interval = paired_difference(*figures) if len(found) > 1 else [figures[0][0] - figures[1][0]]
+    spread = [float(end) for end in interval]
     by_role = {role: round(figure, 6) for role, figure in averages(found, metric).items()}
     context = {"seeds": len(found), **by_role, "chosen": [model(one, "constant")["name"] for one in found]}
     return Figure(f"{name}.{above}_over_{below}", value, metric, f">= {bar:g}", value >= bar, spread, context)

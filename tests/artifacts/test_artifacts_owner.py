@@ -12,6 +12,8 @@ import pytest
 from artifacts_faults import DATA, TestDisk, bury, crashed, make
 
 from tgeokd_ray.artifacts import (
+    DISK,
+    held,
     latest,
     owner,
     staging,
@@ -134,6 +136,22 @@ class TestOwner:
             finally:
                 child.kill()
         assert (latest(tmp_path, "tables", "demo") is not None) == taken
+
+    def test_a_folder_that_is_no_staging_is_held_by_one_process(self, tmp_path: Path, monkeypatch):
+        monkeypatch.setattr(owner, "PATIENCE_SECONDS", 0.3)
+        folder = tmp_path / "runs" / "demo"
+        with held(folder, DISK):
+            (folder / "results.json").write_text("{}")
+            script = "import sys; from pathlib import Path; from tgeokd_ray.artifacts import DISK, held, owner\n"
+            script += "owner.PATIENCE_SECONDS = 0.1\nwith held(Path(sys.argv[1]), DISK): pass"
+            done = subprocess.run(
+                [sys.executable, "-c", script, str(folder)], capture_output=True, text=True, check=False
+            )
+            assert f"process {os.getpid()} on" in done.stderr
+            assert "is at work in this folder right now" in done.stderr
+        assert sorted(path.name for path in folder.iterdir()) == ["results.json"]
+        with held(folder, DISK):
+            pass
 
     def test_nothing_is_committed_once_another_process_holds_the_folder(self, tmp_path: Path):
         with staging(tmp_path, "tables", "demo", arguments={}, parents={}) as work:

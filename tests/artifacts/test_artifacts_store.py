@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -229,6 +230,26 @@ class TestFinding:
         assert find(tmp_path, "tables", "demo", inputs) == third
         (third.path / "stray").touch()
         assert find(tmp_path, "tables", "demo", inputs) == first
+
+    def test_s3_a_version_with_one_changed_byte_is_not_found(self, tmp_path):
+        artifact = make(tmp_path)
+        inputs, file = artifact.manifest.inputs, artifact.path / "part-0.bin"
+        assert find(tmp_path, "tables", "demo", inputs) == artifact
+        data = bytearray(file.read_bytes())
+        data[0] ^= 1
+        file.write_bytes(data)
+        assert find(tmp_path, "tables", "demo", inputs) is None
+        again = make(tmp_path)
+        assert (again.version, again.digest) == ("v000002", artifact.digest), "it is made again beside the damaged one"
+
+    def test_what_was_found_once_is_not_hashed_again(self, tmp_path, monkeypatch):
+        artifact = make(tmp_path)
+        for path in artifact.path.iterdir():
+            os.utime(path, (time.time() - 60,) * 2)
+        assert find(tmp_path, "tables", "demo", artifact.manifest.inputs) == artifact
+        module = sys.modules["tgeokd_ray.artifacts.digest"]  # the package's own `digest` is the function
+        monkeypatch.setattr(module, "file_sha256", lambda path: "0" * 64)
+        assert find(tmp_path, "tables", "demo", artifact.manifest.inputs) == artifact
 
     def test_nothing_is_found_where_nothing_is(self, tmp_path):
         assert find(tmp_path / "none", "tables", "demo", "0") is None

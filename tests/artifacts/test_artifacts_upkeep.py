@@ -114,6 +114,25 @@ class TestCollect:
         assert collect(tmp_path, dry_run=False) == [left]
         assert shells(tmp_path) == []
 
+    def test_checkpoints_and_what_ray_left_go_too(self, tmp_path: Path, left: Path):
+        folder = tmp_path / "runs" / "demo"
+        work = staging(folder, "checkpoints", "tgeo", arguments={}, parents={})
+        work.__enter__()
+        bury(folder)
+        self.age(folder, 7200)
+        ray = tmp_path / ".ray-0123"
+        (ray / "attempt-0").mkdir(parents=True)
+        (ray / "attempt-0" / "state.json").write_text("{}")
+        checkpoint = work.folder.parent
+        assert collect(tmp_path, dry_run=False) == sorted([left, checkpoint])
+        assert not checkpoint.exists()
+        for path in (ray, *ray.rglob("*")):
+            os.utime(path, (time.time() - DAY - 60,) * 2)
+        assert collect(tmp_path, dry_run=True) == [ray]
+        assert ray.exists()
+        assert collect(tmp_path, dry_run=False) == [ray]
+        assert not ray.exists()
+
     def test_s10_a_crash_at_every_call_is_finished_by_the_next_gc(self, tmp_path: Path, left: Path):
         version = tmp_path / "tables" / "demo" / "v000001"
         before = snapshot(version)

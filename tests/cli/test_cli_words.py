@@ -10,7 +10,7 @@ import pytest
 
 from tgeokd_ray.cli.guard import guarded
 from tgeokd_ray.cli.spreading import spread
-from tgeokd_ray.errors import ConfigError, DataError, IntegrityError, ProvenanceError, ResourceError
+from tgeokd_ray.errors import ConfigError, DataError, IntegrityError, Problem, ProvenanceError, ResourceError
 
 
 def test_several_files_may_follow_one_data_option() -> None:
@@ -35,8 +35,30 @@ def test_an_error_is_one_block_with_its_exit_code(capsys, error, code: int) -> N
     assert "the rule was broken" in shown
     assert "do this" in shown
     assert "Traceback" not in shown
-    with pytest.raises(error):
+
+
+def test_debug_shows_the_traceback_and_keeps_the_exit_code(capsys) -> None:  # type: ignore[no-untyped-def]
+    def fails() -> None:
+        raise DataError([Problem("bad \x1b[2Jvalue", row=3), Problem("bad label", row=7)], fix="mend them")
+
+    with pytest.raises(SystemExit) as ended:
         guarded(fails, debug=True)
+    assert ended.value.code == 3
+    shown = capsys.readouterr().err
+    assert "Traceback" in shown
+    assert "in fails" in shown
+    assert r"row 3: bad \x1b[2Jvalue" in shown
+    assert "row 7: bad label" in shown
+    assert "\x1b" not in shown
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_an_error_of_ours_is_raised_as_it_is(debug: bool) -> None:
+    def fails() -> None:
+        raise KeyError("ours")
+
+    with pytest.raises(KeyError, match="ours"):
+        guarded(fails, debug=debug)
 
 
 def test_ctrl_c_ends_with_130() -> None:

@@ -217,19 +217,22 @@ def test_an_ensemble_of_sure_members_stays_finite() -> None:
     torch.testing.assert_close(logits, torch.full((1, 2), math.log(0.5)))
 
 
-def test_dropout_acts_in_training_only() -> None:
-    module = make({"kind": "mlp", "hidden": [64], "embedding": D, "dropout": 0.5})
-    inputs = batch()
-    assert not torch.equal(module(*inputs), module(*inputs))
-    module.eval()
-    assert torch.equal(module(*inputs), module(*inputs))
+def test_masks_multiply_the_hidden_units_and_nothing_is_drawn_inside() -> None:
+    tower = Tower(4, [3, 2], torch.Generator().manual_seed(0))
+    features = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
+    masks = torch.rand(5, 5, generator=torch.Generator().manual_seed(1))
+    first = tower.layers[0](features).relu() * masks[:, :3]
+    torch.testing.assert_close(tower(features, masks), tower.layers[1](first).relu() * masks[:, 3:])
+    torch.testing.assert_close(tower(features), tower(features, torch.ones(5, 5)))
 
 
-def test_dropout_keeps_the_mean() -> None:
-    tower = Tower(4, [8], 0.3, torch.Generator().manual_seed(0))
-    features = torch.randn(1, 4, generator=torch.Generator().manual_seed(0)).expand(40_000, 4)
-    dropped, kept = tower(features).mean(0), tower.eval()(features)[0]
-    torch.testing.assert_close(dropped, kept, rtol=0.03, atol=1e-3)
+@pytest.mark.parametrize("kind", ["mlp", "wide_deep", "dcnv2"])
+def test_every_network_takes_masks(kind: str) -> None:
+    module, inputs = make({"kind": kind, "hidden": [64, 8], "embedding": D, "dropout": 0.5}), batch()
+    assert torch.equal(module(*inputs), module.eval()(*inputs))
+    ones, zeros = (torch.full((len(inputs[0]), 72), value) for value in (1.0, 0.0))
+    assert torch.equal(module(*inputs, ones), module(*inputs))
+    assert not torch.equal(module(*inputs, zeros), module(*inputs))
 
 
 @pytest.mark.parametrize(("gain", "expected"), [(1.0, 1 / 400), (math.sqrt(2), 2 / 400)])

@@ -84,11 +84,17 @@ def test_stacked_inputs_go_to_their_own_student(students: int) -> None:
         torch.testing.assert_close(result[index], module(inputs[index]))
 
 
-def test_students_drop_different_units() -> None:
-    module = nn.Sequential(nn.Linear(2, 100), nn.Dropout(0.5))
-    state = stack([module, module])
-    first, second = apply(module, state, torch.ones(1, 2))
-    assert not torch.equal(first == 0, second == 0)
+@pytest.mark.parametrize("students", [1, 3])
+def test_each_student_has_its_own_inputs_beside_shared_ones(students: int) -> None:
+    class Product(nn.Linear):
+        def forward(self, features: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+            return super().forward(features) * factors
+
+    module = Product(2, 3)
+    shared, own = torch.randn(5, 2), torch.randn(students, 5, 3)
+    found = apply(module, stack([module] * students), shared, own=(own,))
+    expected = torch.stack([module(shared, each) for each in own])
+    torch.testing.assert_close(found, expected)
 
 
 def test_an_empty_batch_has_a_graph() -> None:

@@ -171,6 +171,32 @@ def test_p2_students_of_logits_from_another_teacher_are_other_students(whole, ca
     assert theirs["teachers/synthetic_ctr/v000001"] != digests(root)["teachers/synthetic_ctr/v000001"]
 
 
+def test_p1_p2_p3_a_teacher_of_another_table_scores_nothing(whole, card_file: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    _, _, root = whole
+    other = tmp_path / "card.yaml"
+    card = yaml.safe_load(card_file.read_text())
+    card["format"] |= {"seed": 8}
+    other.write_text(yaml.safe_dump(card))
+    job, changed = small_job(other, tmp_path)
+    (table,) = run_stage("encode", job, changed, {}, LOCAL, Silent())
+    teacher = latest(root, "teachers", "synthetic_ctr")
+    assert teacher is not None
+    with pytest.raises(ProvenanceError, match=r"was made from tables/synthetic_ctr/v000001 .* but tables/") as caught:
+        run_stage("precompute", job, changed, {"table": table, "teacher": teacher}, LOCAL, Silent())
+    assert caught.value.exit_code == 4
+    assert not (tmp_path / "logits").exists()
+
+
+def test_a_split_without_rows_is_said_before_anything_is_trained(card_file: Path, tmp_path: Path) -> None:
+    without = tmp_path / "card.yaml"
+    card = yaml.safe_load(card_file.read_text())
+    del card["splits"]["parts"]["outer"]
+    without.write_text(yaml.safe_dump(card))
+    with pytest.raises(DataError, match="no row goes to the split 'outer'"):
+        run_job(*small_job(without, tmp_path), LOCAL, Silent())
+    assert {artifact.kind for artifact in list_artifacts(tmp_path)} == {"tables"}
+
+
 def test_stages_run_one_by_one_give_the_same_artifacts(whole, card_file: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     _, _, root = whole
     job, card = small_job(card_file, tmp_path)

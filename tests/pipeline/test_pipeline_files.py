@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from tgeokd_ray.artifacts import list_artifacts
+from tgeokd_ray.artifacts import list_artifacts, owner
 from tgeokd_ray.config.resolve import resolve
-from tgeokd_ray.errors import ConfigError, DataError
+from tgeokd_ray.errors import ConfigError, DataError, ResourceError
 from tgeokd_ray.events import Silent
 from tgeokd_ray.feed.table import EncodedTable
 from tgeokd_ray.pipeline.job import Place, run_job
@@ -121,13 +121,14 @@ def test_predictions_of_raw_rows_are_those_of_the_evaluation(whole, raw: Path, t
         probabilities = np.array(scored["probabilities"].to_pylist())
         np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-6)
         encoded = rows_of_test(results, root)
-        labels = dict(zip(encoded["row_id"].to_pylist(), encoded["label"].to_pylist(), strict=True))
-        truth = np.array([labels[row] for row in scored["row_id"].to_pylist()])
-        assert float((probabilities.argmax(1) == truth).mean()) == pytest.approx(model["accuracy"], abs=1e-9)
+        rows = {row["row_id"]: (row["label"], row["weight"]) for row in encoded.to_pylist()}
+        truth, weights = (np.array(v) for v in zip(*(rows[k] for k in scored["row_id"].to_pylist()), strict=True))
+        accuracy = np.average(probabilities.argmax(1) == truth, weights=weights)
+        assert accuracy == pytest.approx(model["accuracy"], abs=1e-9), "rows count by their weight"
+        nll = np.average(-np.log(probabilities[np.arange(300), truth]), weights=weights)
         opened = EncodedTable.open(root / results["table"]["artifact"])
-        assert assess(root / model["artifact"], opened, "test", Silent())["nll"] == pytest.approx(
-            -np.log(probabilities[np.arange(300), truth]).mean(), abs=1e-5
-        )
+        for found in (model, assess(root / model["artifact"], opened, "test", Silent())):
+            assert found["nll"] == pytest.approx(nll, abs=1e-5)
 
 
 def test_new_rows_need_neither_label_nor_weight(whole, raw: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -161,6 +162,23 @@ def test_the_two_files_of_a_card_that_needs_both(raw: Path, tmp_path: Path) -> N
     (tmp_path / "other.csv").write_text((raw / "new.csv").read_text())
     with pytest.raises(ConfigError, match=r"no pattern under splits\.files fits the file 'other\.csv'"):
         run_job(*job(tmp_path, tmp_path / "root", "other.csv"), LOCAL, Silent())
+
+
+@pytest.mark.timeout(60)
+def test_two_jobs_of_one_run_folder_do_not_mix(raw: Path, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(owner, "PATIENCE_SECONDS", 0.2)
+    script = "import sys, time; from pathlib import Path; from tgeokd_ray.artifacts import DISK, held\n"
+    script += "with held(Path(sys.argv[1]), DISK): print('held', flush=True); time.sleep(60)"
+    folder = tmp_path / "runs" / "alarms"
+    with subprocess.Popen([sys.executable, "-c", script, str(folder)], stdout=subprocess.PIPE) as first:
+        try:
+            assert first.stdout is not None
+            assert first.stdout.readline() == b"held\n"
+            with pytest.raises(ResourceError, match=f"process {first.pid} on .* is at work in this folder"):
+                run_job(*job(raw, tmp_path, "old.csv.gz", "new.csv"), LOCAL, Silent())
+        finally:
+            first.kill()
+    assert list_artifacts(tmp_path) == []
 
 
 @pytest.mark.timeout(120)

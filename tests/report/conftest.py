@@ -46,7 +46,7 @@ def results() -> dict[str, Any]:
     models = [model(*entry) for entry in MODELS]
     models[3]["chosen"] = True
     histogram = {"edges": [0.0, 0.25, 0.5, 0.75, 1.0], "counts": [10, 200, 400, 31]}
-    models[4]["ratio"] = {"mean": 0.58, "histogram": histogram, "by_class": {"0": 0.61, "1": None}}
+    models[4]["ratio"] = {"mean": 0.58, "histogram": histogram, "by_class": {"no click": 0.61, "click": None}}
     return {
         "format": 1,
         "run": "demo",
@@ -58,6 +58,7 @@ def results() -> dict[str, Any]:
             "artifact": "tables/synthetic_ctr/v000001",
             "rows": {"train": 180_000, "test": 60_000},
             "classes": ["no click", "click"],
+            "display": {},
         },
         "models": models,
         "stages": [

@@ -192,6 +192,19 @@ def test_models_have_distinct_titles() -> None:
     assert [wording.title(model) for model, _ in models] == [expected for _, expected in models]
 
 
+def test_classes_go_by_their_names_for_reports(results: dict[str, Any]) -> None:
+    results["table"] |= {"display": {"click": "Click!", "0": "never"}, "classes": ["no click", "click"]}
+    text = Page(render(results)).text
+    assert "Click!" in text
+    assert "no click" in text
+    for model in results["models"]:
+        model["recall"] = {"1": 0.25, "0": 0.75}
+    results["table"] |= {"display": {}, "classes": ["1", "0"]}
+    page = render(results)
+    assert re.search(r'<th scope="row">1</th><td>0.2500', page), "a class whose name is a number is no other class"
+    assert wording.displayed({"a": "same", "b": "same", "c": "C"}, "abcd") == ["same (a)", "same (b)", "C", "d"]
+
+
 def test_figures_are_written_for_people() -> None:
     assert [wording.fixed(v) for v in (0.73125, None, float("nan"))] == ["0.7312", "-", "-"]
     assert [wording.count(v) for v in (1234567.4, 0, None)] == ["1,234,567", "0", "-"]

@@ -84,6 +84,19 @@ def collectives(worker: ProcessGroupWorker) -> dict[str, Any]:
     }
 
 
+def checkpoint_step(worker: ProcessGroupWorker, folders: list[Path], name: str, inputs: str) -> int | str | None:
+    """The step of the checkpoint that this rank goes on from, in its own folder; its error as text."""
+    from tgeokd_ray.errors import UserError
+    from tgeokd_ray.events import Silent
+    from tgeokd_ray.training.checkpoint import Checkpoints
+
+    try:
+        state = Checkpoints(folders[worker.rank], name, inputs).newest(worker, Silent())
+    except UserError as error:
+        return str(error)
+    return None if state is None else state.step
+
+
 def parameters(finished: Any) -> dict[str, torch.Tensor]:
     """The committed parameters of a run, student and fusion network."""
     from tgeokd_ray.artifacts import load_tensors

@@ -10,9 +10,10 @@ from tgeokd_ray.artifacts.files import write_file
 from tgeokd_ray.artifacts.json_files import read_json, write_json
 from tgeokd_ray.artifacts.manifest import Artifact, FileEntry, Manifest, Parent, inputs_digest
 from tgeokd_ray.artifacts.names import check_name
+from tgeokd_ray.artifacts.owner import held
 from tgeokd_ray.artifacts.store import find, latest, list_artifacts, open_artifact, version_folders
 from tgeokd_ray.artifacts.tensors import load_tensors, save_tensors
-from tgeokd_ray.artifacts.upkeep import Ancestor, collect, lineage, verify
+from tgeokd_ray.artifacts.upkeep import Ancestor, collect, lineage, require_parent, verify
 
 __all__ = [
     "DISK",
@@ -30,6 +31,7 @@ __all__ = [
     "file_digests",
     "file_sha256",
     "find",
+    "held",
     "inputs_digest",
     "latest",
     "lineage",
@@ -37,6 +39,7 @@ __all__ = [
     "load_tensors",
     "open_artifact",
     "read_json",
+    "require_parent",
     "save_tensors",
     "staging",
     "verify",

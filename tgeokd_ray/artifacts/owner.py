@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from tgeokd_ray.artifacts.disk import Disk
+from tgeokd_ray.artifacts.disk import Disk, explained
 from tgeokd_ray.artifacts.json_files import json_bytes, read_json
 from tgeokd_ray.errors import IntegrityError, Problem, ResourceError
 
@@ -105,6 +105,20 @@ def release(shell: Path, disk: Disk) -> None:
         disk.remove(shell / LOCK)
 
 
+@contextmanager
+def held(folder: Path, disk: Disk) -> Iterator[None]:
+    """Hold a folder that is no staging, a run's for instance, so that no other process works in it meanwhile.
+
+    Waits and refuses as `take` does; the folder and what was written stay.
+    """
+    with explained(folder):
+        take(folder, disk)
+        try:
+            yield
+        finally:
+            release(folder, disk)
+
+
 def clear(shell: Path, disk: Disk) -> None:
     """Remove a staging folder that this process holds: the lock last, so that a kill half way leaves one to adopt."""
     files = shell / FILES
@@ -168,11 +182,9 @@ def _refuse_unless_gone(holder: Owner, shell: Path, unknown_too: bool) -> None:
     who = f"process {holder.pid} on {holder.host}"
     root = shell.parent.parent.parent
     if state == "alive":
-        problem = Problem(f"{who} is making this artifact right now", file=str(shell))
+        problem = Problem(f"{who} is at work in this folder right now", file=str(shell))
         raise ResourceError([problem], fix="wait until it ends, end it, or choose another name")
-    problem = Problem(
-        f"{who} holds this unfinished artifact, and from here nobody can see if it still runs", str(shell)
-    )
+    problem = Problem(f"{who} holds this folder, and from here nobody can see if it still runs", str(shell))
     raise ResourceError(
         [problem], fix=f"wait if it runs; if not, run tgeokd gc {root}: it removes what nobody touched for a day"
     )

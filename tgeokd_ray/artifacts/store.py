@@ -82,13 +82,24 @@ def check_digests(path: Path, entries: list[FileEntry], cache: Path | None = Non
 
 
 def find(root: Path | str, kind: str, name: str, inputs: str) -> Artifact | None:
-    """The newest whole version (sizes checked) of ROOT/kind/name that was made from `inputs`; None if there is none."""
-    return _newest(root, kind, name, inputs)
+    """The newest whole version of ROOT/kind/name that was made from `inputs`; None if there is none.
+
+    Every file's bytes are checked, once per host: digests are kept in ROOT/.cache/digests.json. So a damaged version is
+    passed over, and made again.
+    """
+    home = Path(root) / check_name(kind) / check_name(name)
+    cache = Path(root) / ".cache" / "digests.json"
+    for path in versions(home):
+        artifact = _open_or_none(path, inputs)
+        if artifact is not None and not check_digests(path, list(artifact.manifest.files), cache):
+            return artifact
+    return None
 
 
 def latest(root: Path | str, kind: str, name: str) -> Artifact | None:
     """The newest whole version (sizes checked) of ROOT/kind/name; None if there is none."""
-    return _newest(root, kind, name, None)
+    home = Path(root) / check_name(kind) / check_name(name)
+    return next((artifact for path in versions(home) if (artifact := _open_or_none(path)) is not None), None)
 
 
 def version_folders(root: Path | str) -> list[Path]:
@@ -101,15 +112,6 @@ def list_artifacts(root: Path | str) -> list[Artifact]:
     """Every whole artifact under `root` (sizes checked), by kind, name and version."""
     found = (_open_or_none(path) for path in version_folders(root))
     return [artifact for artifact in found if artifact is not None]
-
-
-def _newest(root: Path | str, kind: str, name: str, inputs: str | None) -> Artifact | None:
-    home = Path(root) / check_name(kind) / check_name(name)
-    for path in versions(home):
-        artifact = _open_or_none(path, inputs)
-        if artifact is not None:
-            return artifact
-    return None
 
 
 def _open_or_none(path: Path, inputs: str | None = None) -> Artifact | None:

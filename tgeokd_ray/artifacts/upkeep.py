@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,13 @@ from tgeokd_ray.artifacts.manifest import Artifact, Manifest, Parent
 from tgeokd_ray.artifacts.names import STAGING
 from tgeokd_ray.artifacts.owner import clear, read_owner, take
 from tgeokd_ray.artifacts.store import check_digests, check_files, list_artifacts, read_manifest
-from tgeokd_ray.errors import IntegrityError, Problem, ResourceError
+from tgeokd_ray.errors import IntegrityError, Problem, ProvenanceError, ResourceError
 
 UNKNOWN_AGE_SECONDS = 86_400.0
+# Staging of artifacts and of the checkpoints of a run.
+_SHELLS = (f"*/*/{STAGING}*", f"runs/*/checkpoints/*/{STAGING}*")
+# What Ray keeps of a worker group, which goes with the driver unless that was killed. It names no owner.
+_RAY = ".ray-*"
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,19 @@ def lineage(artifact: Artifact) -> list[Ancestor]:
     return found
 
 
+def require_parent(child: Artifact, role: str, parent: Artifact) -> None:
+    """ProvenanceError unless `child` was made from exactly this `parent` in that role; versions are told by digest."""
+    made_from = child.manifest.parents.get(role)
+    if made_from is None:
+        raise ProvenanceError(f"{child.label} was made from no {role}", fix="name a teacher or a student")
+    if made_from.digest != parent.digest:
+        raise ProvenanceError(
+            f"{child.label} was made from {made_from.label} {made_from.digest[:8]}..., but {parent.label} is "
+            f"{parent.digest[:8]}...",
+            fix=f"name {made_from.label}, or make {child.kind}/{child.manifest.name} again from {parent.label}",
+        )
+
+
 def collect(
     root: Path | str,
     *,
@@ -67,19 +85,26 @@ def collect(
     unknown_age_seconds: float = UNKNOWN_AGE_SECONDS,
     disk: Disk = DISK,
 ) -> list[Path]:
-    """Remove the staging folders of dead owners that nothing has touched for `min_age_seconds`; returns them.
+    """Remove the staging folders of dead owners, of artifacts and checkpoints, that nothing has touched for
+    `min_age_seconds`; returns them.
 
-    An owner on another host cannot be judged: its folder goes after `unknown_age_seconds` of silence. A living owner's
-    folder and every committed version stay. With `dry_run` nothing is removed. Killed half way, the next one goes on.
+    Without a judgement on its owner (on another host, or what Ray left in the root) a folder goes after
+    `unknown_age_seconds` of silence. A living owner's folder and every committed version stay. With `dry_run` nothing
+    is removed. Killed half way, the next one goes on.
     """
     least = {"gone": min_age_seconds, "unknown": max(min_age_seconds, unknown_age_seconds), "alive": float("inf")}
     removed = []
-    for shell in sorted(Path(root).glob(f"*/*/{STAGING}*")):
+    for shell in sorted(found for pattern in _SHELLS for found in Path(root).glob(pattern)):
         owner = read_owner(shell)
         if _idle_seconds(shell) < least[owner.state() if owner else "gone"]:
             continue
         if dry_run or _remove(shell, disk):
             removed.append(shell)
+    for folder in sorted(Path(root).glob(_RAY)):
+        if _idle_seconds(folder) >= least["unknown"]:
+            if not dry_run:
+                shutil.rmtree(folder, ignore_errors=True)
+            removed.append(folder)
     return removed
 
 

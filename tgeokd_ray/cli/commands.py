@@ -6,41 +6,21 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-import yaml
 from rich.console import Console
 from rich.table import Table
 
 from tgeokd_ray import artifacts
-from tgeokd_ray.artifacts import Artifact, read_json
-from tgeokd_ray.errors import ConfigError, IntegrityError, Problem
+from tgeokd_ray.cli.lookup import MODELS, named, root_folder, run_results
+from tgeokd_ray.errors import IntegrityError, Problem
+
+if TYPE_CHECKING:
+    from tgeokd_ray.tables.cards import Card
 
 
 def _console() -> Console:
     return Console(highlight=False, soft_wrap=True)
-
-
-def named(root: str, label: str, kind: str | None = None) -> Artifact:
-    """The artifact that a user names: a folder, KIND/NAME/v000001, or KIND/NAME for the newest version.
-
-    ConfigError where nothing of that name is there, or it is of another kind than the command needs.
-    """
-    candidates = [Path(label), Path(root) / label]
-    for path in candidates:
-        if (path / "manifest.json").exists():
-            artifact = artifacts.open_artifact(path.absolute())
-            break
-        found = artifacts.latest(path.absolute().parent.parent, path.absolute().parent.name, path.name)
-        if found is not None:
-            artifact = found
-            break
-    else:
-        known = ", ".join(a.label for a in artifacts.list_artifacts(root)[:10]) or "none"
-        raise ConfigError(f"no artifact {label!r} under {root}", fix=f"name one of those there: {known}")
-    if kind is not None and artifact.kind != kind:
-        raise ConfigError([Problem(f"{label} is not of the right kind", expected=kind, got=artifact.kind)])
-    return artifact
 
 
 def check(card: str, data: Sequence[str], draft: str | None, stream: IO[str], as_json: bool) -> None:
@@ -74,54 +54,63 @@ def stage(
     settings: Sequence[str],
     inputs: dict[str, str],
 ) -> None:
-    """Run one stage of the chain on named artifacts."""
+    """Run one stage of the chain on named artifacts; where nobody names a card, the one in the table is taken."""
     from tgeokd_ray.config.resolve import resolve
     from tgeokd_ray.pipeline.job import Place, run_stage
+    from tgeokd_ray.pipeline.own_card import own_card
     from tgeokd_ray.report.terminal import TerminalProgress
 
-    job, card = resolve(options, config=config, settings=settings)
+    def of_table(root: str) -> tuple[str, Card]:
+        return own_card(named(root_folder(root), inputs["table"], "tables"))
+
+    job, card = resolve(options, config=config, settings=settings, own_card=of_table if "table" in inputs else None)
     kinds = {"table": "tables", "teacher": "teachers", "logits": "logits"}
-    given = {role: named(job.root, label, kinds[role]) for role, label in inputs.items()}
+    given = {role: named(root_folder(job.root), label, kinds[role]) for role, label in inputs.items()}
     with TerminalProgress() as progress:
         made = run_stage(name, job, card, given, Place(local, address), progress)
     for artifact in made:
         print(artifact.label)
 
 
-def predict(root: str, student: str, data: Sequence[str], out: str) -> None:
+def predict(root: str | None, student: str, data: Sequence[str], out: str) -> None:
     """Score raw files with a student or a teacher."""
+    path = named(root_folder(root), student, *MODELS).path
     from tgeokd_ray.pipeline.predict import predict as score
     from tgeokd_ray.report.terminal import TerminalProgress
 
-    path = named(root, student).path
     with TerminalProgress() as progress:
         rows = score(path, data, Path(out), progress)
     print(f"{rows} rows: {out}")
 
 
-def evaluate(root: str, model: str, table: str, split: str, stream: IO[str], as_json: bool) -> None:
-    """Measure a committed model."""
+def evaluate(root: str | None, model: str, table: str, split: str, stream: IO[str], as_json: bool) -> None:
+    """Measure a committed model; per-class figures carry the names of the classes, for people those for reports."""
+    artifact, rows = named(root_folder(root), model, *MODELS), named(root_folder(root), table, "tables")
     from tgeokd_ray.feed.table import EncodedTable
+    from tgeokd_ray.pipeline.own_card import own_card
+    from tgeokd_ray.pipeline.results import by_name
     from tgeokd_ray.report.terminal import TerminalProgress, summary_table
+    from tgeokd_ray.report.wording import displayed
     from tgeokd_ray.training.assess import assess
 
-    path = named(root, model).path
-    encoded = EncodedTable.open(named(root, table, "tables").path)
+    encoded = EncodedTable.open(rows.path)
     with TerminalProgress() as progress:
-        results = assess(path, encoded, split, progress)
+        results = assess(artifact.path, encoded, split, progress)
     if as_json:
-        json.dump(results, stream)
+        json.dump(by_name(results, encoded.classes), stream)
         stream.write("\n")
         return
+    display = own_card(rows)[1].label.display
+    results = by_name(results, displayed(display, encoded.classes))
     results.pop("calibration", None)
     summary_table(results, _console())
 
 
-def verify(root: str, labels: Sequence[str]) -> None:
+def verify(root: str | None, labels: Sequence[str]) -> None:
     """Check every byte; IntegrityError lists all that is wrong."""
     problems: list[Problem] = []
     for label in labels:
-        artifact = named(root, label)
+        artifact = named(root_folder(root), label)
         found, notes = artifacts.verify(artifact.path)
         for note in notes:
             print(f"note: {note}", file=sys.stderr)
@@ -132,7 +121,7 @@ def verify(root: str, labels: Sequence[str]) -> None:
         raise IntegrityError(problems, fix="make the damaged artifacts again; nothing was changed")
 
 
-def list_artifacts(root: str, stream: IO[str], as_json: bool) -> None:
+def list_artifacts(root: str | None, stream: IO[str], as_json: bool) -> None:
     """Every whole artifact: label, files, bytes, rows, digest, parents."""
     rows: list[dict[str, Any]] = [
         {
@@ -143,7 +132,7 @@ def list_artifacts(root: str, stream: IO[str], as_json: bool) -> None:
             "digest": a.digest,
             "parents": {role: parent.label for role, parent in a.manifest.parents.items()},
         }
-        for a in artifacts.list_artifacts(root)
+        for a in artifacts.list_artifacts(root_folder(root))
     ]
     if as_json:
         json.dump(rows, stream)
@@ -158,24 +147,22 @@ def list_artifacts(root: str, stream: IO[str], as_json: bool) -> None:
     _console().print(table)
 
 
-def collect(root: str, dry_run: bool) -> None:
+def collect(root: str | None, dry_run: bool) -> None:
     """Remove, or with `dry_run` only name, the staging folders of dead attempts."""
-    removed = artifacts.collect(root, dry_run=dry_run)
+    removed = artifacts.collect(root_folder(root), dry_run=dry_run)
     for path in removed:
         print(f"{'would remove' if dry_run else 'removed'} {path}")
     print(f"{len(removed)} folders")
 
 
-def report(root: str, run: str) -> None:
-    """Show a run again."""
+def report(root: str | None, run: str) -> None:
+    """Show a run again, and write its report.html anew."""
     from tgeokd_ray.report.html import write_report
     from tgeokd_ray.report.terminal import results_table
+    from tgeokd_ray.tables.card_yaml import read_yaml
 
-    folder = next((p for p in (Path(run), Path(root) / "runs" / run) if (p / "results.json").exists()), None)
-    if folder is None:
-        raise ConfigError(f"no run {run!r} under {root}/runs", fix="name a folder that holds results.json")
-    results = read_json(folder / "results.json")
+    results, folder = run_results(root_folder(root), run)
     results_table(results, _console())
-    config = yaml.safe_load((folder / "config.yaml").read_text()) if (folder / "config.yaml").exists() else {}
+    config = read_yaml(folder / "config.yaml") if (folder / "config.yaml").exists() else {}
     write_report(results | {"config": config}, folder / "report.html")
     print(f"report: {folder / 'report.html'}")

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import IO, Any
@@ -18,23 +19,32 @@ INTERRUPTED, TERMINATED = 130, 143
 def guarded(function: Callable[[], Any], *, debug: bool) -> Any:
     """Call `function`; a UserError becomes its block on stderr and its exit code, Ctrl-C 130, SIGTERM 143.
 
-    The traceback is shown with `debug` only. An error that is nobody's mistake but ours is raised as it is.
+    With `debug` the traceback is shown in place of the block. An error that is nobody's mistake but ours is raised as
+    it is.
     """
     signal.signal(signal.SIGTERM, _terminate)
     try:
         return function()
     except UserError as error:
-        if debug:
-            raise
-        from rich.console import Console
-
-        from tgeokd_ray.report.terminal import error_block
-
-        error_block(error, Console(stderr=True))
+        _show(error, debug)
         raise SystemExit(error.exit_code) from None
     except KeyboardInterrupt:
         print("interrupted: the same command goes on from here", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
+
+
+def _show(error: UserError, debug: bool) -> None:
+    if debug:
+        from tgeokd_ray.report.wording import plain  # a name from outside must not steer the terminal here either
+
+        for line in "".join(traceback.format_exception(error)).splitlines():
+            print(plain(line), file=sys.stderr)
+        return
+    from rich.console import Console
+
+    from tgeokd_ray.report.terminal import error_block
+
+    error_block(error, Console(stderr=True))
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

@@ -11,6 +11,20 @@ from typing import Annotated, Any
 import typer
 
 from tgeokd_ray.cli.guard import guarded, only_json
+from tgeokd_ray.cli.options import (
+    Address,
+    Card,
+    Config,
+    Debug,
+    Files,
+    Local,
+    Root,
+    RootArgument,
+    Seed,
+    Settings,
+    StageCard,
+    Workers,
+)
 from tgeokd_ray.cli.spreading import spread
 
 app = typer.Typer(
@@ -18,25 +32,18 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     no_args_is_help=True,
+    rich_markup_mode=None,  # help texts are plain: rich would take [default: x] for a style and drop it
 )
-CardOption = Annotated[str, typer.Option("--card", help="Dataset card: a YAML file or the name of a packaged card.")]
-Files = Annotated[list[str] | None, typer.Argument(help="Raw files, folders or globs.")]
-Root = Annotated[str, typer.Option("--root", help="Where artifacts lie.")]
-Local = Annotated[bool, typer.Option("--local", help="Without Ray: the same numbers in one process.")]
-Workers = Annotated[int | None, typer.Option("--workers", help="Training workers; a divisor of 12.")]
-Address = Annotated[str | None, typer.Option("--address", help="An existing Ray cluster.")]
-Config = Annotated[str | None, typer.Option("--config", help="YAML file with any part of the configuration.")]
-Settings = Annotated[list[str] | None, typer.Option("--set", help="key.path=value; repeatable, the last one wins.")]
-Seed = Annotated[int | None, typer.Option("--seed", help="Seed of models and order.")]
+Table = Annotated[str, typer.Argument(metavar="TABLE", help="A table: tables/NAME or tables/NAME/v000001.")]
+Model = Annotated[str, typer.Argument(metavar="STUDENT", help="A student or a teacher.")]
 AsJson = Annotated[bool, typer.Option("--json", help="The result as JSON on stdout, all else on stderr.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
 @app.command()
 def check(
     data: Files = None,
-    card: CardOption = "synthetic_ctr",
-    draft: Annotated[str | None, typer.Option()] = None,
+    card: Card = None,
+    draft: Annotated[str | None, typer.Option(metavar="FILE", help="Print a first card for this raw file.")] = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
@@ -44,27 +51,30 @@ def check(
     from tgeokd_ray.cli import commands
 
     with only_json(as_json) as stream:
-        guarded(lambda: commands.check(card, data or [], draft, stream, as_json), debug=debug)
+        guarded(lambda: commands.check(card or "synthetic_ctr", data or [], draft, stream, as_json), debug=debug)
 
 
 @app.command()
 def encode(
     data: Files = None,
-    card: CardOption = "synthetic_ctr",
-    root: Root = "artifacts",
+    card: Card = None,
+    root: Root = None,
+    config: Config = None,
+    settings: Settings = None,
     local: Local = False,
     address: Address = None,
     debug: Debug = False,
 ) -> None:
-    """Raw files to tables/NAME: encoders fitted on train rows only, rows split, shards written."""
-    _stage("encode", {"card": card, "data": data or None, "root": root}, local, address, debug)
+    """Raw files to tables/NAME. Encoders are fitted on train rows only, rows are split, shards written."""
+    options = {"card": card, "data": data or None, "root": root}
+    _stage("encode", options, local, address, debug, config, settings)
 
 
 @app.command()
 def teacher(
-    table: Annotated[str, typer.Argument(help="A table artifact: tables/NAME or tables/NAME/v000001.")],
-    card: CardOption = "synthetic_ctr",
-    root: Root = "artifacts",
+    table: Table,
+    card: StageCard = None,
+    root: Root = None,
     seed: Seed = None,
     workers: Workers = None,
     config: Config = None,
@@ -80,27 +90,27 @@ def teacher(
 
 @app.command()
 def precompute(
-    table: Annotated[str, typer.Argument(help="A table artifact.")],
-    by: Annotated[str, typer.Argument(metavar="TEACHER", help="A teacher artifact.")],
-    card: CardOption = "synthetic_ctr",
-    root: Root = "artifacts",
+    table: Table,
+    by: Annotated[str, typer.Argument(metavar="TEACHER", help="A teacher: teachers/NAME.")],
+    card: StageCard = None,
+    root: Root = None,
     config: Config = None,
     settings: Settings = None,
     local: Local = False,
     address: Address = None,
     debug: Debug = False,
 ) -> None:
-    """Table and teacher to logits/NAME with class means, to be used by every student from now on."""
+    """Table and teacher to logits/NAME with class means. Every student uses them from now on."""
     options = {"card": card, "root": root}
     _stage("precompute", options, local, address, debug, config, settings, table=table, teacher=by)
 
 
 @app.command()
 def distill(
-    table: Annotated[str, typer.Argument(help="A table artifact.")],
-    logits: Annotated[str, typer.Argument(help="A logits artifact.")],
-    card: CardOption = "synthetic_ctr",
-    root: Root = "artifacts",
+    table: Table,
+    logits: Annotated[str, typer.Argument(metavar="LOGITS", help="Logits: logits/NAME.")],
+    card: StageCard = None,
+    root: Root = None,
     seed: Seed = None,
     workers: Workers = None,
     config: Config = None,
@@ -109,17 +119,17 @@ def distill(
     address: Address = None,
     debug: Debug = False,
 ) -> None:
-    """Table and logits to students/NAME-*: labels, constants, TGeo-KD."""
+    """Table and logits to students/NAME-*. One learns from labels, one with each constant, one is TGeo-KD."""
     options = {"card": card, "root": root, "seed": seed, "workers": workers}
     _stage("distill", options, local, address, debug, config, settings, table=table, logits=logits)
 
 
 @app.command()
 def predict(
-    student: Annotated[str, typer.Argument(help="A student or teacher artifact.")],
+    student: Model,
     data: Annotated[list[str], typer.Argument(help="Raw files, folders or globs; labels are not needed.")],
     out: Annotated[str, typer.Option(help="The Parquet file to write.")] = "predictions.parquet",
-    root: Root = "artifacts",
+    root: Root = None,
     debug: Debug = False,
 ) -> None:
     """Raw files to Parquet of row_id, logits and probabilities."""
@@ -130,10 +140,10 @@ def predict(
 
 @app.command()
 def evaluate(
-    model: Annotated[str, typer.Argument(help="A student or teacher artifact.")],
-    table: Annotated[str, typer.Argument(help="The table artifact that it was made from.")],
+    student: Model,
+    table: Annotated[str, typer.Argument(metavar="TABLE", help="The table that it was made from.")],
     split: Annotated[str, typer.Option(help="teacher, train, outer, valid or test.")] = "test",
-    root: Root = "artifacts",
+    root: Root = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
@@ -141,13 +151,13 @@ def evaluate(
     from tgeokd_ray.cli import commands
 
     with only_json(as_json) as stream:
-        guarded(lambda: commands.evaluate(root, model, table, split, stream, as_json), debug=debug)
+        guarded(lambda: commands.evaluate(root, student, table, split, stream, as_json), debug=debug)
 
 
 @app.command()
 def verify(
     artifacts: Annotated[list[str], typer.Argument(help="Artifacts: KIND/NAME or KIND/NAME/v000001.")],
-    root: Root = "artifacts",
+    root: Root = None,
     debug: Debug = False,
 ) -> None:
     """Digests of every byte, and the parents, of artifacts."""
@@ -158,7 +168,7 @@ def verify(
 
 @app.command("list")
 def list_(
-    root: Annotated[str, typer.Argument(help="Where artifacts lie.")] = "artifacts",
+    root: RootArgument = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
@@ -171,7 +181,7 @@ def list_(
 
 @app.command()
 def gc(
-    root: Annotated[str, typer.Argument(help="Where artifacts lie.")] = "artifacts",
+    root: RootArgument = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, remove nothing.")] = False,
     debug: Debug = False,
 ) -> None:
@@ -184,10 +194,10 @@ def gc(
 @app.command()
 def report(
     run: Annotated[str, typer.Argument(help="A run folder, or the name of one under ROOT/runs.")],
-    root: Root = "artifacts",
+    root: Root = None,
     debug: Debug = False,
 ) -> None:
-    """Print the table of a run again and write its report.html anew from results.json."""
+    """Print the table of a run again. Its report.html is written anew from results.json."""
     from tgeokd_ray.cli import commands
 
     guarded(lambda: commands.report(root, run), debug=debug)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from tgeokd_ray.tables.validation import Strict, raise_all
 
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+LANES = 12  # of a global batch: a number of workers that does not divide them would change the numbers
 Metric = Literal["auc", "nll", "accuracy", "macro_f1", "average_precision"]
 
 
@@ -39,7 +40,11 @@ class Optimizer(Strict):
 
 
 class Training(Strict):
-    """How long, in which batches, and how rare classes count. `oversample` caps how often a rare row is repeated."""
+    """How long, in which batches, and how rare classes count. `oversample` caps how often a rare row is repeated.
+
+    `patience` epochs without a better result on valid end the run. Rare classes are corrected for once: by
+    `class_weights` or by `oversample`.
+    """
 
     epochs: Count = 10
     batch_rows: Count = 1024
@@ -48,6 +53,14 @@ class Training(Strict):
     class_weights: Literal["none", "balanced"] = "none"
     oversample: Count = 1
     optimizer: Optimizer = Optimizer()
+
+    @field_validator("oversample")
+    @classmethod
+    def _corrected_once(cls, value: int, info: ValidationInfo) -> int:
+        twice = value > 1 and info.data.get("class_weights") == "balanced"
+        why = "repeats rare rows, which class_weights: balanced already weighs up; set class_weights: none, or 1 here"
+        raise_all([f"{value} {why}"] if twice else [])
+        return value
 
 
 class Teacher(Strict):
@@ -87,10 +100,11 @@ class Distill(Strict):
     constants: tuple[Share, ...] = (0.25, 0.5, 0.75, 1.0)
     fusion: Fusion = Fusion()
 
-    @model_validator(mode="after")
-    def _some_constant(self) -> Distill:
-        raise_all([] if self.constants else ["constants must name at least one ratio, got none"])
-        return self
+    @field_validator("constants")
+    @classmethod
+    def _some_constant(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        raise_all([] if value else ["must name at least one ratio, got none"])
+        return value
 
 
 class Job(Strict):
@@ -112,3 +126,11 @@ class Job(Strict):
     teacher: Teacher = Teacher()
     student: Student = Student()
     distill: Distill = Distill()
+
+    @field_validator("workers")
+    @classmethod
+    def _divides_the_lanes(cls, value: int) -> int:
+        allowed = [n for n in range(1, LANES + 1) if LANES % n == 0]
+        rule = f"must divide the {LANES} lanes of a batch: one of {', '.join(map(str, allowed))}"
+        raise_all([] if value in allowed else [f"{rule}, got {value}"])
+        return value

@@ -2,77 +2,110 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
 from tgeokd_ray.config.job import Job
+from tgeokd_ray.config.sources import Source, merged, source_of
 from tgeokd_ray.errors import ConfigError, Problem
 from tgeokd_ray.tables.card_yaml import read_yaml
 from tgeokd_ray.tables.cards import Card, load_card
-from tgeokd_ray.tables.validation import validated
+from tgeokd_ray.tables.validation import problems_of
 
-LANES = 12
+__all__ = ["merged", "resolve"]
+
+FIX = "correct this and run the same command again"
 QUICK: dict[str, Any] = {
     "teacher": {"training": {"epochs": 2}},
     "student": {"training": {"epochs": 3}},
     "distill": {"constants": [0.5]},
     "intervals": 0,
 }
+# The card that a root folder knows where nobody names one, and the path that it was read from.
+OwnCard = Callable[[str], tuple[str, Card]]
 
 
 def resolve(
-    options: Mapping[str, Any], *, config: str | None = None, settings: Iterable[str] = (), quick: bool = False
+    options: Mapping[str, Any],
+    *,
+    config: str | None = None,
+    settings: Iterable[str] = (),
+    quick: bool = False,
+    defaults: Mapping[str, Any] | None = None,
+    own_card: OwnCard | None = None,
 ) -> tuple[Job, Card]:
     """The job and its card.
 
-    Order, later wins: built-in defaults, the card's `defaults`, `config` (a YAML file), `quick`, options that are
-    not None, `settings` (`key.path=value`). ConfigError lists every unknown key and bad value of a source at once.
+    Order, later wins: built-in defaults, `defaults` of the command, the card's `defaults`, `config` (a YAML file),
+    `quick`, options that are not None, `settings` (`key.path=value`). Where nobody names a card, `own_card` of the root
+    is taken if there is one. ConfigError lists every unknown key and bad value of all sources, each with its source.
     """
-    given: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
-    file = read_yaml(Path(config)) if config else {}
-    changes = [_setting(text) for text in settings]
+    above, problems = _told(options, config, settings, quick)
     # Laid under everything, so that changing one key of the teacher's model keeps the teacher's other defaults.
-    defaults = Job().model_dump()
-    card = load_card(str(merged(defaults, file, given, *changes)["card"]))
-    told = merged(defaults, card.defaults, file, QUICK if quick else {}, given, *changes)
-    job = validated(Job, told, config or "the job")
-    problems = _plan_problems(job)
-    if problems:
-        raise ConfigError(problems, fix="correct the options and run the same command again")
+    below = [Source(Job().model_dump()), Source(defaults or {})]
+    told = merged(*(source.values for source in [*below, *above]))
+    given = any("card" in source.values for source in above)
+    card = None
+    if own_card is not None and not given and isinstance(told["root"], str) and not problems:
+        path, card = own_card(told["root"])
+        below.append(Source({"card": path}))
+    elif isinstance(told["card"], str):
+        try:
+            card = load_card(told["card"])
+            below.append(Source(card.defaults, "defaults", told["card"]))
+        except ConfigError as error:
+            problems += error.problems
+    job, found = _validated([*below, *above])
+    problems += found
+    if problems or job is None or card is None:
+        raise ConfigError(problems, fix=FIX)
     return job, card
 
 
-def _plan_problems(job: Job) -> list[Problem]:
-    if job.workers >= 1 and LANES % job.workers == 0:
-        return []
-    allowed = ", ".join(str(n) for n in range(1, LANES + 1) if LANES % n == 0)
-    return [Problem("workers must divide the 12 lanes of a batch", expected=f"one of {allowed}", got=str(job.workers))]
+def _told(
+    options: Mapping[str, Any], config: str | None, settings: Iterable[str], quick: bool
+) -> tuple[list[Source], list[Problem]]:
+    """What the user said, in order, and what of it cannot be read."""
+    problems: list[Problem] = []
+    sources: list[Source] = []
+    if config is not None:
+        try:
+            sources.append(Source(read_yaml(Path(config)), file=config))
+        except ConfigError as error:
+            problems += error.problems
+    if quick:
+        sources.append(Source(QUICK, "--quick"))
+    sources += [Source({key: value}, f"--{key}") for key, value in options.items() if value is not None]
+    for text in settings:
+        setting = _setting(text)
+        if isinstance(setting, Problem):
+            problems.append(setting)
+        else:
+            sources.append(Source(setting, "--set"))
+    return sources, problems
 
 
-def merged(*sources: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested dicts laid over one another; a list or a number replaces what was there."""
-    result: dict[str, Any] = {}
-    for source in sources:
-        for key, value in source.items():
-            old = result.get(key)
-            below = (old,) if isinstance(old, dict) else ()
-            result[key] = merged(*below, value) if isinstance(value, Mapping) else value
-    return result
+def _validated(sources: Sequence[Source]) -> tuple[Job | None, list[Problem]]:
+    try:
+        return Job.model_validate(merged(*(source.values for source in sources))), []
+    except ValidationError as error:
+        return None, [source_of(place, sources).problem(text) for place, text in problems_of(Job, error)]
 
 
-def _setting(text: str) -> dict[str, Any]:
+def _setting(text: str) -> dict[str, Any] | Problem:
     """`student.temperature=2` as {"student": {"temperature": 2}}; the value is read as YAML."""
     path, equals, value = text.partition("=")
     keys = path.strip().split(".")
     if not equals or not all(keys):
-        raise ConfigError([Problem("--set needs key.path=value", got=repr(text))], fix="--set distill.temperature=2")
+        return Problem("--set needs key.path=value", expected="for instance distill.temperature=2", got=repr(text))
     try:
         parsed: Any = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise ConfigError([Problem(f"--set {path}: the value is not YAML", got=repr(value))]) from None
+    except (yaml.YAMLError, ValueError, RecursionError):  # ValueError: a day that does not exist
+        return Problem(f"--set {path}: the value is not YAML", got=repr(value))
     for key in reversed(keys):
         parsed = {key: parsed}
     return dict(parsed)

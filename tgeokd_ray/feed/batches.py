@@ -38,10 +38,16 @@ class Feed:
         self._rank, self._world = rank, world
         self._cache_bytes = cache_bytes
         self._held: dict[tuple[Unit, ...], Rows] = {}
+        self._last_ends: tuple[int, list[tuple[int, NDArray[np.int64]]]] | None = None
 
     @property
     def steps_per_epoch(self) -> int:
         return self._sampler.steps_per_epoch
+
+    @property
+    def rows(self) -> int:
+        """Rows of an epoch on all workers, repeats counted."""
+        return self._sampler.rows
 
     def batches(self, epoch: int, start_step: int = 0) -> Iterator[Rows]:
         """This worker's rows of the steps of an epoch from `start_step` on, lane by lane; parts may be empty.
@@ -55,6 +61,10 @@ class Feed:
         parts = self._streamed(order, start_step) if held is None else self._gathered(held, order, start_step)
         for rows in parts:
             yield rows.as_batch()
+
+    def shares(self, epoch: int, step: int) -> tuple[tuple[int, int], ...]:
+        """(lane, rows) of each of this worker's lanes in a batch, in the order in which the batch holds them."""
+        return tuple((lane, int(ends[step + 1] - ends[step])) for lane, ends in self._ends(epoch))
 
     def sequential(self, batch_rows: int) -> Iterator[Rows]:
         """This worker's share of the split, every world-th unit, in stored order, at most `batch_rows` rows at a time.
@@ -71,6 +81,13 @@ class Feed:
             yield rows.as_batch()
         for _ in range(max(num_batches) - num_batches[self._rank]):
             yield self._layout.as_batch()
+
+    def _ends(self, epoch: int) -> list[tuple[int, NDArray[np.int64]]]:
+        """Where the steps of an epoch end in each of this worker's lanes; that of the last epoch is kept."""
+        if self._last_ends is None or self._last_ends[0] != epoch:
+            order = self._sampler.epoch(epoch)
+            self._last_ends = epoch, [(lane, order.ends(lane)) for lane in self._lanes]
+        return self._last_ends[1]
 
     def _gathered(self, held: Rows, order: Epoch, start_step: int) -> Iterator[Rows]:
         """Each batch by one gather from the held split: the epoch's order is laid out beforehand."""

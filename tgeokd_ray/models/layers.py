@@ -8,7 +8,6 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 RELU_GAIN = math.sqrt(2.0)
 
@@ -26,18 +25,24 @@ def linear(num_inputs: int, num_outputs: int, generator: torch.Generator, gain: 
 
 
 class Tower(nn.Module):
-    """ReLU layers of the given widths, dropout after each; [N, W] to [N, `num_outputs`]. No widths: the identity."""
+    """ReLU layers of the given widths; [N, W] to [N, `num_outputs`]. No widths: the identity.
 
-    def __init__(self, num_inputs: int, hidden: Sequence[int], dropout: float, generator: torch.Generator) -> None:
+    `masks` [N, sum of the widths] multiplies the layers' outputs: dropout is an input and never drawn here, so a step
+    can be repeated exactly and does not depend on which worker takes it.
+    """
+
+    def __init__(self, num_inputs: int, hidden: Sequence[int], generator: torch.Generator) -> None:
         super().__init__()
         widths = [num_inputs, *hidden]
         self.layers = nn.ModuleList(linear(i, o, generator, RELU_GAIN) for i, o in pairwise(widths))
-        self.dropout = dropout
+        self.widths = tuple(hidden)
         self.num_outputs = widths[-1]
 
-    def forward(self, features: Tensor) -> Tensor:
-        for layer in self.layers:
-            features = functional.dropout(layer(features).relu(), self.dropout, self.training)
+    def forward(self, features: Tensor, masks: Tensor | None = None) -> Tensor:
+        parts = [None] * len(self.widths) if masks is None else torch.split(masks, list(self.widths), dim=1)
+        for layer, mask in zip(self.layers, parts, strict=True):
+            features = layer(features).relu()
+            features = features if mask is None else features * mask
         return features
 
 

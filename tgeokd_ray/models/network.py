@@ -34,6 +34,7 @@ class Network(nn.Module, ABC):
 
     The two halves are separate so that a row-sparse optimizer can gather the embeddings itself. `embedding` is None
     for a table without categorical columns; `dense` then gets [N, 0, D]. ConfigError for a table without any column.
+    `masks` [N, K] are the dropout masks of the K hidden units; without them nothing is dropped.
     """
 
     def __init__(self, shape: Shape, width: int, generator: torch.Generator, zero_columns: int = 0) -> None:
@@ -45,14 +46,14 @@ class Network(nn.Module, ABC):
             FusedEmbedding(shape.num_ids, width, generator, zero_columns) if shape.num_categorical else None
         )
 
-    def forward(self, numeric: Tensor, categorical: Tensor) -> Tensor:
+    def forward(self, numeric: Tensor, categorical: Tensor, masks: Tensor | None = None) -> Tensor:
         if self.embedding is None:
-            return self.dense(numeric, numeric.new_zeros(len(numeric), 0, self.width))
-        return self.dense(numeric, self.embedding(categorical))
+            return self.dense(numeric, numeric.new_zeros(len(numeric), 0, self.width), masks)
+        return self.dense(numeric, self.embedding(categorical), masks)
 
     @abstractmethod
-    def dense(self, numeric: Tensor, embedded: Tensor) -> Tensor:
-        """Logits [N, C] from numeric columns [N, P] and gathered embeddings [N, F, D]."""
+    def dense(self, numeric: Tensor, embedded: Tensor, masks: Tensor | None = None) -> Tensor:
+        """Logits [N, C] from numeric columns [N, P], gathered embeddings [N, F, D] and dropout masks [N, K]."""
 
 
 def joined(numeric: Tensor, embedded: Tensor) -> Tensor:

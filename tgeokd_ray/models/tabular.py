@@ -16,11 +16,11 @@ class MLP(Network):
     def __init__(self, shape: Shape, options: ModelOptions, generator: torch.Generator) -> None:
         super().__init__(shape, options.embedding, generator)
         num_features = shape.num_features(options.embedding)
-        self.tower = Tower(num_features, options.hidden, options.dropout, generator)
+        self.tower = Tower(num_features, options.hidden, generator)
         self.head = linear(self.tower.num_outputs, shape.num_classes, generator)
 
-    def dense(self, numeric: Tensor, embedded: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.tower(joined(numeric, embedded)))
+    def dense(self, numeric: Tensor, embedded: Tensor, masks: Tensor | None = None) -> Tensor:
+        logits: Tensor = self.head(self.tower(joined(numeric, embedded), masks))
         return logits
 
 
@@ -35,14 +35,14 @@ class WideDeep(Network):
         num_classes = shape.num_classes
         super().__init__(shape, options.embedding + num_classes, generator, zero_columns=num_classes)
         num_features = shape.num_features(options.embedding)
-        self.tower = Tower(num_features, options.hidden, options.dropout, generator)
+        self.tower = Tower(num_features, options.hidden, generator)
         self.head = linear(self.tower.num_outputs, num_classes, generator)
         self.wide = torch.nn.Parameter(torch.zeros(shape.num_numeric, num_classes)) if shape.num_numeric else None
         self.deep_width = options.embedding
 
-    def dense(self, numeric: Tensor, embedded: Tensor) -> Tensor:
+    def dense(self, numeric: Tensor, embedded: Tensor, masks: Tensor | None = None) -> Tensor:
         deep, first_order = embedded[..., : self.deep_width], embedded[..., self.deep_width :]
-        logits: Tensor = self.head(self.tower(joined(numeric, deep))) + first_order.sum(1)
+        logits: Tensor = self.head(self.tower(joined(numeric, deep), masks)) + first_order.sum(1)
         return logits if self.wide is None else logits + numeric @ self.wide
 
 
@@ -56,12 +56,12 @@ class DCNv2(Network):
         super().__init__(shape, options.embedding, generator)
         num_features = shape.num_features(options.embedding)
         self.cross = CrossNetwork(num_features, options.cross_layers, generator)
-        self.tower = Tower(num_features, options.hidden, options.dropout, generator) if options.hidden else None
+        self.tower = Tower(num_features, options.hidden, generator) if options.hidden else None
         deep_outputs = self.tower.num_outputs if self.tower is not None else 0
         self.head = linear(num_features + deep_outputs, shape.num_classes, generator)
 
-    def dense(self, numeric: Tensor, embedded: Tensor) -> Tensor:
+    def dense(self, numeric: Tensor, embedded: Tensor, masks: Tensor | None = None) -> Tensor:
         features = joined(numeric, embedded)
-        parts = [self.cross(features)] if self.tower is None else [self.cross(features), self.tower(features)]
+        parts = [self.cross(features)] if self.tower is None else [self.cross(features), self.tower(features, masks)]
         logits: Tensor = self.head(torch.cat(parts, dim=1))
         return logits

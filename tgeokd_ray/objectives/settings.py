@@ -9,6 +9,8 @@ from tgeokd_ray.errors import Problem
 from tgeokd_ray.objectives.options import Check, require, suggestion
 
 KINDS = ("sgd", "momentum", "adam", "adamw")
+# Rules with parameters that outer steps move.
+LEARNED_RULES = frozenset({"tgeo_one_step"})
 
 
 @dataclass(frozen=True)

@@ -28,22 +28,25 @@ def stack(modules: Sequence[nn.Module]) -> dict[str, Tensor]:
     return {name: torch.stack([one[name].detach() for one in parameters]) for name in parameters[0]}
 
 
-def apply(module: nn.Module, state: Mapping[str, Tensor], *inputs: Tensor, stacked: bool = False) -> Tensor:
+def apply(
+    module: nn.Module, state: Mapping[str, Tensor], *inputs: Tensor, stacked: bool = False, own: Sequence[Tensor] = ()
+) -> Tensor:
     """The outputs [R, ...] of `module` with each of the R students' parameters; the module's own values are not used.
 
-    Inputs are shared by all students, or carry the axis R themselves when `stacked`. One student runs as the plain
-    module does, bit for bit; more run as one batched model (torch.func.vmap), each with its own dropout.
+    Inputs are shared by all students, or carry the axis R themselves when `stacked`; those in `own`, which come last,
+    always carry it. One student runs as the plain module does, bit for bit; more run as one batched model
+    (torch.func.vmap).
     """
     if next(iter(state.values())).shape[0] == 1:
         parameters = {name: value.squeeze(0) for name, value in state.items()}
         arguments = tuple(value.squeeze(0) for value in inputs) if stacked else inputs
-        alone: Tensor = functional_call(module, parameters, arguments)
+        alone: Tensor = functional_call(module, parameters, (*arguments, *(value.squeeze(0) for value in own)))
         return alone.unsqueeze(0)
 
     def one(parameters: dict[str, Tensor], *arguments: Tensor) -> Tensor:
         output: Tensor = functional_call(module, parameters, arguments)
         return output
 
-    in_dims = (0, *[0 if stacked else None for _ in inputs])
-    outputs: Tensor = vmap(one, in_dims=in_dims, randomness="different")(dict(state), *inputs)
+    in_dims = (0, *[0 if stacked else None for _ in inputs], *[0 for _ in own])
+    outputs: Tensor = vmap(one, in_dims=in_dims)(dict(state), *inputs, *own)
     return outputs

@@ -11,11 +11,12 @@ from typing import Any
 
 from tgeokd_ray.artifacts import Artifact, open_artifact
 from tgeokd_ray.config.job import Job
+from tgeokd_ray.errors import DataError, Problem
 from tgeokd_ray.events import Progress
 from tgeokd_ray.pipeline.engine import Engine
 from tgeokd_ray.pipeline.plans import StudentsPlan, students_plan, teacher_plan
 from tgeokd_ray.pipeline.precompute import precompute
-from tgeokd_ray.tables.cards import Card
+from tgeokd_ray.tables.cards import SPLITS, Card
 from tgeokd_ray.training.reuse import Plan, replay
 from tgeokd_ray.training.spec import Finished
 
@@ -66,6 +67,14 @@ class Chain:
             stage.rows = sum(table.manifest.schema["rows"].values())
             self._told("encode", table, stage.reused)
             return table
+
+    def check_splits(self, table: Artifact) -> None:
+        """DataError, before anything is trained, for every split without rows that a later stage needs."""
+        rows = table.manifest.schema["rows"]
+        empty = [split for split in SPLITS if not rows.get(split)]
+        if empty:
+            problems = [Problem(f"no row goes to the split {split!r}, which the job needs") for split in empty]
+            raise DataError(problems, fix=f"give it a share under `splits` in the card {self.card.name}")
 
     def teacher(self, table: Artifact) -> Artifact:
         """Table to `teachers/NAME`."""

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from tgeokd_ray.artifacts import Artifact, check_name, open_artifact, write_json
+from tgeokd_ray.artifacts import DISK, Artifact, check_name, held, open_artifact, write_json
+from tgeokd_ray.cluster.roots import resolve_root
 from tgeokd_ray.config.job import Job
-from tgeokd_ray.errors import ResourceError
+from tgeokd_ray.errors import ConfigError, Problem, ResourceError
 from tgeokd_ray.events import Progress
 from tgeokd_ray.pipeline.chain import Chain
 from tgeokd_ray.pipeline.engine import Engine, Lazy, LocalEngine
-from tgeokd_ray.pipeline.record import Recorder
+from tgeokd_ray.pipeline.own_card import check_card
+from tgeokd_ray.pipeline.record import Recorder, known_digests, write_curves
 from tgeokd_ray.pipeline.results import build_results
 from tgeokd_ray.tables.cards import Card
+from tgeokd_ray.tables.inputs import raw_files
 from tgeokd_ray.training.reuse import finished
 
 
@@ -34,15 +39,24 @@ def run_job(job: Job, card: Card, place: Place, progress: Progress) -> tuple[dic
     """Run the whole chain and write the run folder; returns what results.json holds, and the folder.
 
     Raises the first UserError of a stage; a student that fails alone is listed in `warnings` and the others stay.
+    Nothing is made where options contradict each other or a raw file is not there. ResourceError while another process
+    works in the same run folder.
     """
-    root = prepare_root(job.root, place)
+    _check_place(job, place)
+    raw_files(card, job.data)
+    root = prepare_root(job.root)
     run = check_name(job.run or (card.name if job.seed == 0 else f"{card.name}-seed{job.seed}"))
     folder = root / "runs" / run
-    progress = Recorder(progress, folder / "log.txt")
+    with held(folder, DISK):
+        return _run_chain(job, card, place, root, folder, Recorder(progress, folder / "log.txt")), folder
+
+
+def _run_chain(job: Job, card: Card, place: Place, root: Path, folder: Path, progress: Recorder) -> dict[str, Any]:
     engine = Lazy(opener(job, place, root, progress))
     try:
         chain = Chain(job, card, root, folder, engine, progress)
-        table = chain.encode(_files(job, card))
+        table = chain.encode(job.data)
+        chain.check_splits(table)
         teacher = chain.teacher(table)
         logits = chain.precompute(table, teacher)
         students = chain.students(table, [logits])
@@ -50,50 +64,67 @@ def run_job(job: Job, card: Card, place: Place, progress: Progress) -> tuple[dic
         engine.close()
     if all(student.error is not None for student in students):
         raise next(student.error for student in students if student.error is not None)
-    done = [finished("teacher", teacher, reused=True, seconds=0.0), *students]
-    results = build_results(job, run, card.name, table, done, chain.stages, progress.warnings)
-    write_run_folder(folder, job, results, changed=not all(stage.reused for stage in chain.stages))
-    return results, folder
+    old = next(stage.reused for stage in chain.stages if stage.name == "teacher")
+    done = [finished("teacher", teacher, reused=old, seconds=0.0), *students]
+    results = build_results(job, folder.name, card, table, done, chain.stages, progress.warnings)
+    write_run_folder(folder, job, results, reused=[run_.name for run_ in done if run_.reused])
+    return results
 
 
 def run_stage(
     name: str, job: Job, card: Card, given: Mapping[str, Artifact], place: Place, progress: Progress
 ) -> list[Artifact]:
-    """Run one stage of the chain on the artifacts given by role; returns what it made or found."""
-    root = prepare_root(job.root, place)
+    """Run one stage of the chain on the artifacts given by role; returns what it made or found.
+
+    ConfigError where the card is not the one that made the table.
+    """
+    _check_place(job, place)
+    if "table" in given:
+        check_card(card, job.card, given["table"])
+    else:
+        raw_files(card, job.data)
+    root = prepare_root(job.root)
+    folder = root / "runs" / check_name(job.run or card.name)
     engine = Lazy(opener(job, place, root, progress))
+    alone = held(folder, DISK) if name in ("teacher", "distill") else nullcontext()
     try:
-        chain = Chain(job, card, root, root / "runs" / check_name(job.run or card.name), engine, progress)
-        if name == "encode":
-            return [chain.encode(_files(job, card))]
-        if name == "teacher":
-            return [chain.teacher(given["table"])]
-        if name == "precompute":
-            return [chain.precompute(given["table"], given["teacher"])]
-        students = chain.students(given["table"], [given["logits"]])
+        with alone:
+            return _run_stage(name, job, given, Chain(job, card, root, folder, engine, progress))
     finally:
         engine.close()
+
+
+def _run_stage(name: str, job: Job, given: Mapping[str, Artifact], chain: Chain) -> list[Artifact]:
+    if name == "encode":
+        return [chain.encode(job.data)]
+    if name == "teacher":
+        return [chain.teacher(given["table"])]
+    if name == "precompute":
+        return [chain.precompute(given["table"], given["teacher"])]
+    students = chain.students(given["table"], [given["logits"]])
     for student in students:
         if student.error is not None:
             raise student.error
     return [open_artifact(Path(student.artifact)) for student in students]
 
 
-def _files(job: Job, card: Card) -> list[str]:
-    return [] if card.format.kind == "synthetic" else list(job.data or card.files)
+def _check_place(job: Job, place: Place) -> None:
+    """ConfigError for what a job without Ray could only ignore."""
+    problems = []
+    if place.local and job.workers > 1:
+        problems.append(Problem("--local trains in this process alone", expected="workers 1", got=str(job.workers)))
+    if place.local and place.address is not None:
+        problems.append(Problem("--local uses no cluster", expected="no --address", got=place.address))
+    if problems:
+        raise ConfigError(problems, fix="leave --local out, or the other option")
 
 
-def prepare_root(root: str, place: Place) -> Path:
+def prepare_root(root: str) -> Path:
     """The artifact root, made if need be; ResourceError where it cannot be written."""
-    if place.local:
-        path = Path(root).absolute()
-    else:
-        from tgeokd_ray.cluster.roots import resolve_root
-
-        path = resolve_root(root)
+    path = resolve_root(root)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        probe = path / ".probe"
+        probe = path / f".probe-{os.getpid()}"
         probe.touch()
         probe.unlink()
     except OSError as error:
@@ -123,16 +154,17 @@ def opener(job: Job, place: Place, root: Path, progress: Progress) -> Callable[[
     return open_engine
 
 
-def write_run_folder(folder: Path, job: Job, results: dict[str, Any], *, changed: bool) -> None:
-    """results.json, config.yaml, report.html and, where training was done, TensorBoard events."""
+def write_run_folder(folder: Path, job: Job, results: dict[str, Any], *, reused: Sequence[str]) -> None:
+    """results.json, config.yaml, report.html, metrics.jsonl and TensorBoard events of all models.
+
+    Training wrote its own lines of metrics.jsonl; those of models that were `reused` come from their histories.
+    """
     from tgeokd_ray.report.html import write_report
 
     folder.mkdir(parents=True, exist_ok=True)
+    before = known_digests(folder)
     config = yaml.safe_dump(job.model_dump(mode="json"), sort_keys=False)
     (folder / "config.yaml").write_text(config)
+    write_curves(folder, results["models"], before, reused)
     write_json(folder / "results.json", results)
     write_report(results | {"config": job.model_dump(mode="json")}, folder / "report.html")
-    if changed:
-        from tgeokd_ray.report.tensorboard import write_events
-
-        write_events(results, folder)

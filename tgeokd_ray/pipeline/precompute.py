@@ -6,17 +6,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tgeokd_ray.artifacts import Artifact, FileEntry, find, inputs_digest, staging
+from tgeokd_ray.artifacts import Artifact, FileEntry, find, inputs_digest, require_parent, staging
 from tgeokd_ray.errors import UserError
 from tgeokd_ray.events import Progress
 from tgeokd_ray.pipeline.engine import Engine
 
 SPLITS = ("train", "outer", "valid", "test")
+# Raised when the same teacher and rows are to give other logits than before.
+SCORING = 1
 
 
 def logits_arguments(precision: str) -> dict[str, Any]:
     """What decides the logits beside table and teacher. Temperature is never baked in."""
-    return {"dtype": "float32", "precision": precision, "splits": list(SPLITS), "means": "train"}
+    return {"scoring": SCORING, "dtype": "float32", "precision": precision, "splits": list(SPLITS), "means": "train"}
 
 
 def find_logits(root: Path, name: str, table: Artifact, teacher: Artifact, precision: str) -> Artifact | None:
@@ -39,7 +41,9 @@ def precompute(
     """Score every shard of the student's splits and commit the logits; (artifact, whether it was there already).
 
     Shards that an interrupted attempt finished are kept; their part of the class means is read back from their entry.
+    ProvenanceError for a teacher of another table: its encoder, and so its inputs, would be others.
     """
+    require_parent(teacher, "table", table)
     there = find_logits(root, name, table, teacher, precision)
     if there is not None:
         return there, True

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -10,10 +11,12 @@ from tgeokd_ray.artifacts import Artifact
 from tgeokd_ray.config.job import Job
 from tgeokd_ray.pipeline.chain import Stage
 from tgeokd_ray.pipeline.plans import chosen
+from tgeokd_ray.tables.cards import Card
 from tgeokd_ray.training.spec import Finished
 
 FORMAT = 1
 FIGURES = ("auc", "nll", "accuracy", "macro_f1")
+PER_CLASS = ("recall", "predicted_over_observed", "by_class")
 MORE = (
     "average_precision",
     "recall",
@@ -30,7 +33,7 @@ MORE = (
 def build_results(
     job: Job,
     run: str,
-    card: str,
+    card: Card,
     table: Artifact,
     finished: Sequence[Finished],
     stages: Sequence[Stage],
@@ -38,7 +41,8 @@ def build_results(
 ) -> dict[str, Any]:
     """All metrics are on the test split; one that is undefined is null, with a line in `warnings`, never NaN.
 
-    The constant that was best on valid by the job's metric carries `chosen: true`.
+    The constant that was best on valid by the job's metric carries `chosen: true`. Classes go by their names in the
+    card; `table.display` has the names for reports of those that the card gives one. A warning is one line.
     """
     schema = table.manifest.schema
     lines = list(warnings)
@@ -53,29 +57,31 @@ def build_results(
         if run_.name == best:
             model["chosen"] = True
         models.append(model)
-        lines += [f"{run_.name}: {name} is undefined on test: {why}" for name, why in _undefined(run_).items()]
+        undefined = by_name(run_.metrics["test"], schema["classes"]).get("undefined", {})
+        lines += [f"{run_.name}: {name} is undefined on test: {why}" for name, why in undefined.items()]
     return {
         "format": FORMAT,
         "run": run,
         "seed": job.seed,
-        "card": card,
+        "card": card.name,
         "metric": job.metric,
         "table": {
             "digest": table.digest,
             "artifact": table.label,
             "rows": schema["rows"],
             "classes": schema["classes"],
+            "display": dict(card.label.display),
         },
         "models": models,
         "stages": [asdict(stage) for stage in stages],
-        "warnings": lines,
+        "warnings": ["; ".join(part.strip() for part in line.splitlines()) for line in lines],
         "extra": dict(schema.get("extra", {})),
     }
 
 
 def model_entry(run: Finished, classes: Sequence[str]) -> dict[str, Any]:
     """One entry of `models`: role, rule, figures on test, and what more is known about the run."""
-    metrics, test = run.metrics, run.metrics["test"]
+    metrics, test = run.metrics, by_name(run.metrics["test"], classes)
     teacher = run.name == "teacher"
     entry: dict[str, Any] = {
         "name": run.name,
@@ -92,12 +98,25 @@ def model_entry(run: Finished, classes: Sequence[str]) -> dict[str, Any]:
         "history": metrics["history"],
     }
     entry |= {name: test[name] for name in MORE if test.get(name) is not None}
-    if "recall" in entry:
-        entry["recall"] = {classes[int(index)]: value for index, value in entry["recall"].items()}
     if "ratio" in metrics:
-        entry["ratio"] = metrics["ratio"]
+        entry["ratio"] = by_name(metrics["ratio"], classes)
     return entry
 
 
-def _undefined(run: Finished) -> dict[str, str]:
-    return dict(run.metrics["test"].get("undefined", {}))
+def by_name(figures: Mapping[str, Any], classes: Sequence[str]) -> dict[str, Any]:
+    """Figures of an evaluation or a ratio, whose classes are numbers, with the names of the classes in their place.
+
+    That goes for what is told per class, and for the measures and the reasons under `undefined`.
+    """
+    named = dict(figures)
+    for key in PER_CLASS:
+        if isinstance(named.get(key), Mapping):
+            named[key] = {classes[int(index)]: value for index, value in named[key].items()}
+    if "undefined" in named:
+        named["undefined"] = {
+            re.sub(r"\.(\d+)$", lambda found: f".{classes[int(found[1])]}", measure): re.sub(
+                r"\bclass (\d+)\b", lambda found: f"class {classes[int(found[1])]}", why
+            )
+            for measure, why in named["undefined"].items()
+        }
+    return named

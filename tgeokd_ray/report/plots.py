@@ -7,7 +7,7 @@ from typing import Any
 
 from tgeokd_ray.report import svg
 from tgeokd_ray.report.markup import Child, Markup, tag
-from tgeokd_ray.report.wording import contenders, fixed, title
+from tgeokd_ray.report.wording import contenders, displayed, fixed, title
 
 NUM_COLOURS = 7
 CURVES = (("valid_auc", "AUC on valid"), ("valid_nll", "NLL on valid"), ("loss", "training loss"))
@@ -28,10 +28,9 @@ def colour(results: Results, model: Results) -> int:
     return 1 if model["name"] == "tgeo" else 2 + names.index(model["name"]) % (NUM_COLOURS - 2)
 
 
-def class_names(results: Results, keys: Sequence[str]) -> list[str]:
-    """Names of the classes that `keys` number, where the results tell them."""
-    names = (results.get("table") or {}).get("classes") or []
-    return [str(names[int(key)]) if key.isdecimal() and int(key) < len(names) else str(key) for key in keys]
+def class_names(results: Results, classes: Sequence[str]) -> list[str]:
+    """What a report calls these classes: by the names for reports that the card gives some, else by their own."""
+    return displayed((results.get("table") or {}).get("display") or {}, classes)
 
 
 def figures(results: Results) -> Markup | None:

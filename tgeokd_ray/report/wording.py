@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 MISSING = "-"
@@ -42,6 +42,16 @@ def duration(seconds: float | None) -> str:
         return f"{seconds:.2f} s" if seconds < 9.995 else f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def displayed(display: Mapping[str, str], classes: Sequence[str]) -> list[str]:
+    """The classes by their names for reports where `display` has one; one that another class has too is told beside
+    the class's own."""
+    names = [str(display.get(name, name)) for name in classes]
+    return [
+        f"{shown} ({name})" if shown != name and names.count(shown) > 1 else shown
+        for name, shown in zip(classes, names, strict=True)
+    ]
 
 
 def title(model: Mapping[str, Any]) -> str:

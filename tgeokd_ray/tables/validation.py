@@ -48,8 +48,13 @@ def validated(model: type[_Model], data: Any, source: str) -> _Model:
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        problems = [Problem(text, file=source) for item in error.errors() for text in _texts(model, item)]
+        problems = [Problem(text, file=source) for _, text in problems_of(model, error)]
         raise ConfigError(problems, fix=f"correct {source}", total=len(problems)) from None
+
+
+def problems_of(model: type[BaseModel], error: ValidationError) -> list[tuple[tuple[int | str, ...], str]]:
+    """(path of the key, what is wrong with it) of everything that pydantic found, each as one line."""
+    return [(tuple(item["loc"]), text) for item in error.errors() for text in _texts(model, item)]
 
 
 def _texts(model: type[BaseModel], item: Mapping[str, Any]) -> list[str]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tgeokd_ray.artifacts import open_artifact
-from tgeokd_ray.errors import ProvenanceError
+from tgeokd_ray.artifacts import open_artifact, require_parent
 from tgeokd_ray.events import Progress
 from tgeokd_ray.feed.batches import decode
 from tgeokd_ray.feed.reader import DirectReader
@@ -20,20 +19,15 @@ def assess(model: Path, table: EncodedTable, split: str, progress: Progress) -> 
 
     ProvenanceError where the model was made from another table: its inputs would be encoded in another way.
     """
-    made_from = open_artifact(model).manifest.parents["table"]
-    if made_from.digest != table.artifact.digest:
-        raise ProvenanceError(
-            f"{model} was made from {made_from.label} {made_from.digest[:8]}..., but {table.label} is "
-            f"{table.artifact.digest[:8]}...",
-            fix=f"name {made_from.label}, or train on {table.label}",
-        )
+    require_parent(open_artifact(model), "table", table.artifact)
     predictor = Predictor(model)
     evaluation = Evaluation(len(table.classes), negative_class=table.negative)
     units = table.units(split)
     progress.started("evaluate", sum(unit.rows for unit in units))
     for piece in DirectReader(table, (), split)(units):
         rows = decode(piece, len(table.classes)).as_batch()
-        evaluation.add(predictor(rows.numeric, rows.categorical), rows.labels.numpy())
+        weights = rows.weights.numpy() if table.has_weights else None
+        evaluation.add(predictor(rows.numeric, rows.categorical), rows.labels.numpy(), weights)
         progress.advanced("evaluate", len(rows))
     progress.finished("evaluate", f"{split} of {table.label}")
     return evaluation.results()

@@ -16,6 +16,7 @@ from tgeokd_ray.artifacts.names import versions
 from tgeokd_ray.errors import IntegrityError
 from tgeokd_ray.events import Progress
 from tgeokd_ray.training.state import State
+from tgeokd_ray.training.worker import Worker
 
 KIND = "checkpoints"
 KEPT = 2
@@ -24,7 +25,10 @@ CURSOR_BYTES = 64 << 20
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """The checkpoints of one run: `folder/checkpoints/name/v000001`, tied to the run's `inputs` digest."""
+    """The checkpoints of one run: `folder/checkpoints/NAME-INPUTS/v000001`.
+
+    The first digits of the run's `inputs` digest keep those of another configuration apart.
+    """
 
     folder: Path
     name: str
@@ -34,31 +38,45 @@ class Checkpoints:
         """Commit the state; older checkpoints than the last two go."""
         cursor = {"epoch": state.epoch, "step": state.step, "history": list(state.history)}
         arguments = {"run": self.inputs, "epoch": state.epoch, "step": state.step}
-        with staging(self.folder, KIND, self.name, arguments=arguments, parents={}) as stage:
+        with staging(self.folder, KIND, self._home.name, arguments=arguments, parents={}) as stage:
             stage.write("state.safetensors", lambda path: save_tensors(path, state.flat()))
             stage.write("cursor.json", lambda path: write_json(path, cursor))
             stage.commit(schema={}, record={})
         for path in self._versions()[KEPT:]:
-            shutil.rmtree(path)
+            shutil.rmtree(path, ignore_errors=True)
 
-    def newest(self, device: torch.device, progress: Progress) -> State | None:
-        """The newest whole checkpoint of this run, fully verified; a torn one is named and the one before it taken."""
+    def newest(self, worker: Worker, progress: Progress) -> State | None:
+        """The newest whole checkpoint of this run, fully verified; a torn one is named and the one before it taken.
+
+        Worker 0 chooses and the others open the same one: where a listing is late, starting apart would be worse than
+        the IntegrityError of a worker that does not see it.
+        """
+        chosen = self._choose(progress) if worker.rank == 0 else None
+        number = worker.broadcast(torch.tensor([float(chosen.name[1:]) if chosen else 0.0], device=worker.device))
+        if not int(number):
+            return None
+        return _load(open_artifact(self._home / f"v{int(number):06d}", level="full"), worker.device)
+
+    def _choose(self, progress: Progress) -> Path | None:
         for path in self._versions():
             try:
-                artifact = open_artifact(path, level="full")
-                if artifact.manifest.arguments.get("run") == self.inputs:
-                    return _load(artifact, device)
+                if open_artifact(path, level="full").manifest.arguments.get("run") == self.inputs:
+                    return path
             except IntegrityError as error:
                 progress.warned(f"checkpoint {path.name} of {self.name} is not whole, using the one before: {error}")
         return None
 
+    @property
+    def _home(self) -> Path:
+        return self.folder / KIND / f"{self.name}-{self.inputs[:12]}"
+
     def _versions(self) -> list[Path]:
         """Newest first, whole or not."""
-        return list(versions(self.folder / KIND / self.name))
+        return list(versions(self._home))
 
     def clear(self) -> None:
         """Remove them all: the run has committed its result."""
-        shutil.rmtree(self.folder / KIND / self.name, ignore_errors=True)
+        shutil.rmtree(self._home, ignore_errors=True)
 
 
 def _load(artifact: Artifact, device: torch.device) -> State:

@@ -24,16 +24,22 @@ RATIO_BINS = 20
 
 
 def evaluate(
-    problem: Problem, theta: Tensors, batches: Iterator[Rows], worker: Worker, negative: int, *, as_one: bool = False
+    problem: Problem,
+    theta: Tensors,
+    batches: Iterator[Rows],
+    worker: Worker,
+    negative: int,
+    *,
+    weighted: bool = False,
+    as_one: bool = False,
 ) -> list[Evaluation]:
     """Summaries of the R students over the rows that `batches` yields on every worker, merged in the order of ranks.
 
-    With `as_one` a single summary, of the mean of their probabilities.
+    With `weighted` rows count by their own weights; with `as_one` a single summary, of the mean of probabilities.
     """
     num_students = 1 if as_one else next(iter(theta.values())).shape[0]
     num_classes = problem.class_means.shape[-1]
     summaries = [Evaluation(num_classes, negative_class=negative) for _ in range(num_students)]
-    problem.module.eval()
     with torch.inference_mode():
         for rows in batches:
             if len(rows) == 0:
@@ -42,9 +48,9 @@ def evaluate(
             scores = problem.logits(theta, rows)
             logits = (mean_log_probability(scores) if as_one else scores).float().cpu().numpy()
             labels = rows.labels.cpu().numpy()
+            weights = rows.weights.cpu().numpy() if weighted else None
             for summary, student in zip(summaries, logits, strict=True):
-                summary.add(student, labels)
-    problem.module.train()
+                summary.add(student, labels, weights)
     return [_merge(summary, worker) for summary in summaries]
 
 
@@ -81,6 +87,10 @@ class RatioSummary:
     sums: Tensor
     rows: Tensor
 
+    def together(self) -> RatioSummary:
+        """The summary of all students as one, [1, ...]."""
+        return RatioSummary(*(value.sum(0, keepdim=True) for value in (self.counts, self.sums, self.rows)))
+
     def results(self, student: int) -> dict[str, Any]:
         """JSON-ready: mean, histogram with its edges, mean per class index (null for a class without rows)."""
         sums, rows = self.sums[student], self.rows[student]
@@ -100,7 +110,6 @@ def summarise_ratio(
     num_students, num_classes = next(iter(theta.values())).shape[0], problem.class_means.shape[-1]
     counts = torch.zeros(num_students, RATIO_BINS, dtype=torch.float64)
     sums, seen = (torch.zeros(num_students, num_classes, dtype=torch.float64) for _ in range(2))
-    problem.module.eval()
     with torch.no_grad():
         for rows in batches:
             rows = rows.to(worker.device)
@@ -114,6 +123,5 @@ def summarise_ratio(
             counts.scatter_add_(1, bins, torch.ones_like(ratio))
             sums.scatter_add_(1, labels, ratio)
             seen.scatter_add_(1, labels, torch.ones_like(ratio))
-    problem.module.train()
     merged = [torch.stack(worker.gather(value.to(worker.device))).sum(0).cpu() for value in (counts, sums, seen)]
     return RatioSummary(*merged)

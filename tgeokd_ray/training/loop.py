@@ -19,6 +19,7 @@ from tgeokd_ray.events import Progress
 from tgeokd_ray.feed.batches import Rows
 from tgeokd_ray.training.checkpoint import Checkpoints
 from tgeokd_ray.training.data import RunData
+from tgeokd_ray.training.dropout import Dropout
 from tgeokd_ray.training.evaluation import evaluate, signed
 from tgeokd_ray.training.log import MetricsLog
 from tgeokd_ray.training.spec import RunSpec
@@ -35,6 +36,7 @@ class Loop:
 
     spec: RunSpec
     step: Step
+    dropout: Dropout
     data: RunData
     worker: Worker
     checkpoints: Checkpoints
@@ -62,8 +64,8 @@ class Loop:
         total = self.spec.epochs * steps
         for rows in self.data.train.batches(state.epoch, start_step=state.step - state.epoch * steps):
             rows = rows.to(self.worker.device)
-            self._seed(state.step)
-            state, measures = self.step(state, rows, self._outer(state.step, total), state.step / total)
+            masks = self._masks(state, steps)
+            state, measures = self.step(state, rows, self._outer(state.step, total), state.step / total, masks)
             state = replace(state, totals={name: state.totals[name] + measures[name] for name in measures})
             self._check(state, measures, rows)
             self._log(state, steps)
@@ -74,6 +76,7 @@ class Loop:
     def _finish_epoch(self, state: State, steps: int) -> State:
         results = self.evaluate("valid", state)
         value = torch.tensor([signed(r, self.spec.metric) for r in results], dtype=torch.float64).to(state.best)
+        self._check_metric(value, results)
         state = state.with_best(value, self.spec.patience)
         entry: dict[str, Any] = {"epoch": state.epoch, "step": state.step}
         entry |= {name: (total / steps).tolist() for name, total in state.totals.items()}
@@ -87,8 +90,11 @@ class Loop:
     def evaluate(self, split: str, state: State) -> list[dict[str, Any]]:
         """Results of the R students on a split, with the current parameters."""
         batches = self.data.sequential(split)
-        negative = self.data.table.negative
-        return [e.results() for e in evaluate(self.step.problem, state.theta, batches, self.worker, negative)]
+        table = self.data.table
+        found = evaluate(
+            self.step.problem, state.theta, batches, self.worker, table.negative, weighted=table.has_weights
+        )
+        return [summary.results() for summary in found]
 
     def _outer(self, step: int, total: int) -> Rows | None:
         """The outer batch of this inner step: every `every` steps once the warm-up is over, a pure function of it."""
@@ -100,22 +106,33 @@ class Loop:
             return None
         return self.data.outer.at((step - first) // every).to(self.worker.device)
 
-    def _seed(self, step: int) -> None:
-        """Dropout draws from the global generator: seeded per step and rank, a resumed run repeats its draws."""
-        torch.manual_seed(((self.spec.model_seeds[0] * 1_000_003 + step) * 12 + self.worker.rank) % (1 << 63))
+    def _masks(self, state: State, steps: int) -> Tensor | None:
+        shares = self.data.train.shares(state.epoch, state.step - state.epoch * steps)
+        return self.dropout.masks(state.step, shares, self.step.problem.class_means)
+
+    def _check_metric(self, value: Tensor, results: list[dict[str, Any]]) -> None:
+        if bool(torch.isfinite(value).all()):
+            return
+        metric = self.spec.metric
+        why = results[0].get("undefined", {}).get(metric, "no value")
+        raise DataError(
+            f"{self.spec.name}: {metric}, by which the best epoch is chosen, is undefined on the valid rows: {why}",
+            fix="give the split valid a larger share in the card, or choose another --set metric=nll",
+        )
 
     def _check(self, state: State, measures: dict[str, Tensor], rows: Rows) -> None:
         every = 1 if self.worker.device.type == "cpu" else self.spec.log_every
         if state.step % every or bool(torch.isfinite(measures["loss"]).all()):
             return
+        where = f"{'teacher' if self.spec.kind == 'teachers' else 'student'}.training.optimizer"
         ids = ", ".join(str(int(i)) for i in rows.row_id[:5])
         raise DataError(
             f"{self.spec.name}: the loss is not finite at step {state.step} (rows {ids}, ...)",
-            fix="lower optimizer.learning_rate or set optimizer.clip_norm; the last checkpoint is kept",
+            fix=f"lower {where}.learning_rate or set {where}.clip_norm",
         )
 
     def _log(self, state: State, steps: int) -> None:
-        if state.step % self.spec.log_every == 0 or state.step % steps == 0:
+        if state.step % self.spec.log_every == 0 and state.step % steps:  # the epoch's end has a line of its own
             since = state.step - state.epoch * steps
             mean = {name: (total / since).tolist() for name, total in state.totals.items()}
             self.log.write({"epoch": state.epoch, "step": state.step, **mean})

@@ -26,16 +26,21 @@ def measure(spec: RunSpec, problem: Problem, state: State, data: RunData, worker
     """Results of the best parameters on valid and test, the history, what the ratio did: per student of the pack, or
     of the ensemble that the students are."""
     theta, omega = state.best_theta, state.best_omega
+    how = {"weighted": data.table.has_weights, "as_one": spec.ensemble}
     valid, test = (
-        evaluate(problem, theta, data.sequential(split), worker, data.table.negative, as_one=spec.ensemble)
+        evaluate(problem, theta, data.sequential(split), worker, data.table.negative, **how)
         for split in ("valid", "test")
     )
     ratio = None
     if data.logits and problem.rule.kind != "labels":
         ratio = summarise_ratio(problem, theta, omega, data.train.batches(0), worker)
+        ratio = ratio.together() if spec.ensemble else ratio
     students = []
     for r in range(len(test)):
-        metrics: dict[str, Any] = {"valid": valid[r].results(), "test": _with_intervals(test[r], spec)}
+        metrics: dict[str, Any] = {
+            "valid": valid[r].results(),
+            "test": _with_intervals(test[r], spec, data.table.has_weights),
+        }
         metrics["history"] = [{k: _of(v, r, spec) for k, v in entry.items()} for entry in state.history]
         metrics |= {"epoch": int(state.best_epoch.max() if spec.ensemble else state.best_epoch[r]), "steps": state.step}
         metrics |= {"parameters": count_parameters(problem.module) * len(state.best) // len(test)}
@@ -55,10 +60,11 @@ def _of(value: Any, student: int, spec: RunSpec) -> Any:
     return None if None in value else sum(value) / len(value)
 
 
-def _with_intervals(evaluation: Evaluation, spec: RunSpec) -> dict[str, Any]:
-    """Results with 95 % bootstrap intervals by rows, while the pass is small enough to have kept its rows."""
+def _with_intervals(evaluation: Evaluation, spec: RunSpec, weighted: bool) -> dict[str, Any]:
+    """Results with 95 % bootstrap intervals by rows, while the pass is small enough to have kept its rows and they
+    count alike."""
     results = evaluation.results()
-    if spec.intervals and evaluation.exact:
+    if spec.intervals and evaluation.exact and not weighted:
         for metric in WITH_INTERVALS:
             found = evaluation.interval(metric, replicates=spec.intervals, seed=spec.data_seed)
             results[f"{metric}_interval"] = None if found is None else list(found)
@@ -89,12 +95,15 @@ def commit(
 
 
 def _parameters(spec: RunSpec, state: State) -> dict[str, Tensors]:
-    """Files of parameters by name: `model` and `fusion` of a student alone, `model-0`, ... of a pack; one `model` with
+    """Files of parameters by name: `model` and `fusion` of a student alone, `model-0`, ... of a pack; one of each with
     every member's parameters of an ensemble."""
     members = range(state.num_students)
     if spec.ensemble:
-        theta = state.best_theta.items()
-        return {"model": {f"members.{r}.{name}": value[r].cpu() for r in members for name, value in theta}}
+        return {
+            file: {f"members.{r}.{name}": value[r].cpu() for r in members for name, value in part.items()}
+            for file, part in (("model", state.best_theta), ("fusion", state.best_omega))
+            if part
+        }
     files: dict[str, Tensors] = {}
     for r in members:
         suffix = "" if state.num_students == 1 else f"-{r}"

@@ -16,6 +16,7 @@ from tgeokd_ray.objectives.rules import Rule, build_rule
 from tgeokd_ray.objectives.stacking import stack
 from tgeokd_ray.training.checkpoint import Checkpoints
 from tgeokd_ray.training.data import RunData, Source, open_data
+from tgeokd_ray.training.dropout import Dropout
 from tgeokd_ray.training.log import MetricsLog
 from tgeokd_ray.training.loop import Loop
 from tgeokd_ray.training.result import commit, measure
@@ -33,25 +34,26 @@ def train_run(spec: RunSpec, inputs: str, worker: Worker, source: Source, progre
 
     Continues from the newest whole checkpoint of the same inputs; checkpoints go when the result is committed.
     """
-    began = time.monotonic()
     rule = build_rule(**spec.rule)
     data = open_data(spec, worker, source, learned=rule.learned)
-    checkpoints = Checkpoints(Path(spec.folder), spec.artifact, inputs)
-    resumed = checkpoints.newest(worker.device, progress)
+    checkpoints = Checkpoints(Path(spec.folder), spec.name, inputs)
+    resumed = checkpoints.newest(worker, progress)
     step = _step(spec, rule, data, worker)
     state = resumed or _start(spec, rule, data, step)
     if resumed is not None:
         progress.warned(f"{spec.name}: continued from step {state.step}")
     log = MetricsLog(Path(spec.folder) / "metrics.jsonl" if worker.rank == 0 else None, spec.name, state.step)
-    first = state.step
+    first, began = state.step, time.monotonic()
     progress.started(spec.name, spec.epochs * data.train.steps_per_epoch, "steps")
     progress.advanced(spec.name, first)
-    state = Loop(spec, step, data, worker, checkpoints, log, progress).run(state)
+    dropout = Dropout(spec.model.get("dropout", 0.0), sum(spec.model.get("hidden", ())), spec.model_seeds)
+    state = Loop(spec, step, dropout, data, worker, checkpoints, log, progress).run(state)
     seconds = time.monotonic() - began
     metrics = measure(spec, step.problem, state, data, worker)
     if worker.rank:
         return None
-    record = {"seconds": seconds, "rows_per_second": (state.step - first) * spec.batch_rows / max(seconds, 1e-9)}
+    rows = (state.step - first) * data.train.rows / data.train.steps_per_epoch
+    record = {"seconds": seconds, "rows_per_second": rows / max(seconds, 1e-9) if rows else None}
     artifact = commit(spec, state, data, metrics, record)
     checkpoints.clear()
     return artifact

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tgeokd_ray.errors import UserError
-from tgeokd_ray.objectives.settings import OptimizerSpec
+from tgeokd_ray.objectives.settings import LEARNED_RULES, OptimizerSpec
 
 # Where a run lies and how it paces itself: fields of a RunSpec that do not decide its numbers.
 PLACES = (
@@ -23,6 +23,8 @@ PLACES = (
     "evaluation_rows",
     "cache_bytes",
 )
+# Raised when the same spec and parents are to give other parameters than before.
+TRAINING = 1
 HIGHER_IS_BETTER = {"auc": True, "accuracy": True, "macro_f1": True, "average_precision": True, "nll": False}
 
 
@@ -79,10 +81,15 @@ class RunSpec:
     cache_bytes: int = 1 << 30
 
     def arguments(self) -> dict[str, Any]:
-        """Everything that decides the numbers, JSON-ready; parents are named by digest beside it."""
-        values = asdict(self)
-        for place in PLACES:
-            values.pop(place)
+        """Everything that decides the numbers, JSON-ready; parents are named by digest beside it.
+
+        What the rule does not use is left out, so that a change of it redoes no other run.
+        """
+        values = {"training": TRAINING, **asdict(self)}
+        unused = [] if self.rule["kind"] in LEARNED_RULES else ["fusion", "outer_split"]
+        unused += ["temperature"] if self.rule["kind"] == "labels" else []
+        for name in (*PLACES, *unused):
+            values.pop(name)
         return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
 
@@ -96,5 +103,4 @@ class Finished:
     metrics: Mapping[str, Any]
     reused: bool
     seconds: float
-    rows: int = 0
     error: UserError | None = None

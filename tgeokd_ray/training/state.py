@@ -67,7 +67,7 @@ class State:
     def with_best(self, value: Tensor, patience: int) -> State:
         """Keep theta and omega of every student whose `value` [R] beats its best; one whose patience ran out is
         frozen at its best."""
-        better = (value > self.best) & ((self.epoch - self.best_epoch <= patience) | (self.best_epoch < 0))
+        better = (value > self.best) & ~self._frozen(patience)
         return replace(
             self,
             best=torch.where(better, value, self.best),
@@ -77,8 +77,12 @@ class State:
         )
 
     def exhausted(self, patience: int) -> bool:
-        """True once no student has improved for more than `patience` epochs."""
-        return bool((self.epoch - self.best_epoch > patience).all())
+        """True once every student has had `patience` epochs, one at least, in a row without a new best."""
+        return bool(self._frozen(patience).all())
+
+    def _frozen(self, patience: int) -> Tensor:
+        """[R]: which students' patience has run out, after the epochs before this one."""
+        return self.epoch - 1 - self.best_epoch >= max(patience, 1)
 
 
 def _keep(better: Tensor, new: Tensor, old: Tensor) -> Tensor:

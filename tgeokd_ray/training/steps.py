@@ -39,11 +39,12 @@ class Problem:
     class_weights: Tensor | None = None
     autocast: torch.dtype | None = None
 
-    def logits(self, theta: Tensors, rows: Rows) -> Tensor:
-        """Student logits [R, N, C] in float32 or better."""
+    def logits(self, theta: Tensors, rows: Rows, masks: Tensor | None = None) -> Tensor:
+        """Student logits [R, N, C] in float32 or better; `masks` [R, N, K] are the dropout of the hidden units."""
+        own = () if masks is None else (masks,)
         with torch.autocast(rows.numeric.device.type, dtype=self.autocast, enabled=self.autocast is not None):
             numeric = rows.numeric.to(self.class_means.dtype)
-            logits = apply(self.module, theta, numeric, rows.categorical)
+            logits = apply(self.module, theta, numeric, rows.categorical, own=own)
         return logits.float() if self.autocast is not None else logits
 
     def row_weights(self, rows: Rows) -> Tensor:
@@ -75,8 +76,9 @@ class Problem:
 
 @dataclass(frozen=True)
 class Step:
-    """`(state, inner, outer, progress) -> (state, measures [R])` on one worker's part of a global batch.
+    """`(state, inner, outer, progress, masks) -> (state, measures [R])` on one worker's part of a global batch.
 
+    `masks` are the dropout of the inner pass; the outer loss is that of the student as it will be used, without any.
     Without parameters in the rule, or without outer rows, the outer half vanishes. Gradients, the outer gradient and
     the fusion gradient are means over all rows of all workers.
     """
@@ -88,12 +90,14 @@ class Step:
     learning_rate: Callable[[int], Tensor]
     fusion_learning_rate: Tensor
 
-    def __call__(self, state: State, inner: Rows, outer: Rows | None, progress: float) -> tuple[State, Measures]:
+    def __call__(
+        self, state: State, inner: Rows, outer: Rows | None, progress: float, masks: Tensor | None = None
+    ) -> tuple[State, Measures]:
         problem, worker = self.problem, self.worker
         bilevel = outer is not None and problem.rule.learned
         theta = {name: value.detach().requires_grad_() for name, value in state.theta.items()}
         omega = {name: value.detach().requires_grad_(bilevel) for name, value in state.omega.items()}
-        logits = problem.logits(theta, inner)
+        logits = problem.logits(theta, inner, masks)
         points = problem.points(logits, inner)
         context = Context(progress=progress, generator=None, mean=worker.global_mean)
         with torch.set_grad_enabled(bilevel):
