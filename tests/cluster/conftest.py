@@ -1,4 +1,4 @@
-"""One Ray for all tests of the floor, and a small encoded table with logits."""
+"""One Ray for all tests of the floor, a small encoded table with logits, and a small chain that ran without Ray."""
 
 from __future__ import annotations
 
@@ -11,9 +11,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
+from cluster_chain import SMALL, Chain
 
 from tgeokd_ray.artifacts import Artifact, Staging, staging, write_file
 from tgeokd_ray.cluster.connect import Connection, connect
+from tgeokd_ray.config.resolve import resolve
+from tgeokd_ray.events import Silent
+from tgeokd_ray.pipeline.job import Place, run_job
+from tgeokd_ray.tables.cards import PACKAGED
 
 CLASSES = 3
 GROUPS = (40, 40, 17)  # rows per row group of each of the two shards
@@ -38,6 +44,18 @@ def cluster() -> Iterator[Connection]:
     assert connection.local
     yield connection
     connection.close()
+
+
+@pytest.fixture(scope="session")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
+    """The whole chain on 4,000 rows of the packaged synthetic card, in this process."""
+    folder = tmp_path_factory.mktemp("chain")
+    text = yaml.safe_load((PACKAGED / "synthetic_ctr.yaml").read_text())
+    text["format"] |= {"rows": 4000, "chunk_rows": 1500}
+    (folder / "small.yaml").write_text(yaml.safe_dump(text))
+    job, card = resolve({"card": str(folder / "small.yaml"), "root": str(folder / "root")}, settings=SMALL)
+    results, _ = run_job(job, card, Place(local=True), Silent())
+    return Chain(job, card, results, folder / "root")
 
 
 def _shard(ids: np.ndarray, columns: dict[str, Any]) -> pa.Table:

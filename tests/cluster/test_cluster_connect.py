@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tgeokd_ray.cluster import environment
-from tgeokd_ray.cluster.connect import Connection, connect
+from tgeokd_ray.cluster.connect import Connection, connect, cores
 from tgeokd_ray.errors import ConfigError, ResourceError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -27,8 +27,11 @@ def test_what_the_user_set_stays(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_processes_find_this_package_first_and_the_users_path_after(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["/a", str(REPOSITORY), "/b"]))
+    monkeypatch.delenv("PYTHONWARNINGS", raising=False)
     assert environment.inherited(verbose=True) == {"PYTHONPATH": os.pathsep.join([str(REPOSITORY), "/a", "/b"])}
     assert environment.inherited(verbose=False)["PYTHONWARNINGS"] == "ignore"
+    monkeypatch.setenv("PYTHONWARNINGS", "error")
+    assert environment.inherited(verbose=False)["PYTHONWARNINGS"] == "error"
 
 
 def test_the_environment_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +92,7 @@ def test_a_connected_process_stays_connected(cluster: Connection) -> None:
 
     second = connect(workers=6)
     assert second.address == cluster.address
-    assert second.resources()["CPU"] == 4
+    assert [node["CPU"] for node in second.nodes()] == [max(4, cores())], "two beside the two workers"
     second.close()
     assert ray.is_initialized()
 
@@ -106,3 +109,34 @@ def test_workers_import_this_checkout() -> None:
         return str(tgeokd_ray.__file__)
 
     assert ray.get(ray.remote(where).remote()) == str(REPOSITORY / "tgeokd_ray" / "__init__.py")
+
+
+DRIVER = """
+import os, signal, sys, time
+from tgeokd_ray.cli.guard import guarded
+from tgeokd_ray.cluster.connect import connect
+
+def work():
+    connection = connect(sys.argv[1], workers=1)
+    print("local", connection.local, flush=True)
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+    finally:
+        connection.close()
+        print("closed", flush=True)
+
+guarded(work, debug=False)
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(100)
+def test_a_joined_driver_ends_in_order_at_sigterm(cluster: Connection) -> None:
+    environ = {**os.environ, "PYTHONPATH": str(REPOSITORY), "RAY_AUTH_MODE": "token"}
+    command = [sys.executable, "-c", DRIVER, cluster.address]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=90, check=False)
+    assert done.stdout.splitlines() == ["local False", "closed"], done.stderr
+    assert done.returncode == 143
+    assert "SIGTERM received" not in done.stderr, "Ray's own report of a crash"
+    assert len(cluster.nodes()) == 1, "a cluster that was joined stays"

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tgeokd_ray.artifacts import Artifact
+from tgeokd_ray.cluster import data
 from tgeokd_ray.cluster.data import RayDataReader, ray_map
 from tgeokd_ray.cluster.source import ClusterSource
 from tgeokd_ray.cluster.store import share
@@ -48,6 +49,20 @@ def test_errors_of_the_function_are_raised_here() -> None:
     with pytest.raises(ResourceError, match="a task of encode failed: ZeroDivisionError"):
         list(ray_map(task, [0], stage="encode", tasks=2))
     assert list(ray_map(task, [], stage="encode", tasks=2)) == []
+
+
+def test_a_task_that_dies_each_time_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray Data by itself would try it without end."""
+
+    def task(item: int) -> None:
+        with (tmp_path / "starts").open("a") as starts:
+            starts.write("x")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(data, "RETRIES", 1)
+    with pytest.raises(ResourceError, match="WorkerCrashedError"):
+        list(ray_map(task, [0], stage="test", tasks=1))
+    assert (tmp_path / "starts").read_text() == "xx"
 
 
 def test_units_are_those_of_the_direct_reader(encoded: tuple[Artifact, Artifact]) -> None:

@@ -1,64 +1,31 @@
-"""A submitted job joins its cluster, finds the package, refuses a relative root and ends with our exit code."""
+"""Submitted jobs on a head with a token: a whole chain with the numbers of one process, and failures with our code."""
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from urllib.error import URLError
+from typing import Any
+from urllib.error import HTTPError, URLError
 
 import psutil
 import pytest
+from cluster_chain import SMALL, Chain
+
+from tgeokd_ray.artifacts import list_artifacts
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-JOB = """
-import sys
-from tgeokd_ray.cluster.connect import connect
-from tgeokd_ray.cluster.data import ray_map
-from tgeokd_ray.cluster.jobs import in_submitted_job, submission_id
-from tgeokd_ray.cluster.roots import resolve_root
-from tgeokd_ray.errors import UserError
-
-def task(item):
-    import tgeokd_ray
-    return item * item
-
-assert in_submitted_job() and submission_id() == "ours"
-connection = connect(workers=1)
-assert not connection.local
-print("squares", list(ray_map(task, range(4), stage="job", tasks=1)))
-try:
-    resolve_root("artifacts")
-except UserError as error:
-    print(error)
-    sys.exit(error.exit_code + 5)
-"""
-
-SUBMIT = """
-import sys, time
-from ray.job_submission import JobSubmissionClient
-
-client = JobSubmissionClient(sys.argv[1])
-entrypoint, working = sys.executable + " jobs/squares.py", {"working_dir": sys.argv[2]}
-for attempt in range(60):
-    try:
-        client.submit_job(entrypoint=entrypoint, submission_id="ours", runtime_env=working)
-        break
-    except RuntimeError as error:  # the head answers before its agent does
-        if "No available agent" not in str(error):
-            raise
-        time.sleep(0.5)
-while not client.get_job_status("ours").is_terminal():
-    time.sleep(0.2)
-print(client.get_job_logs("ours"), "CODE", client.get_job_info("ours").driver_exit_code)
-"""
+BIN = Path(sys.executable).parent
 
 
 def free_port() -> int:
@@ -68,70 +35,117 @@ def free_port() -> int:
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """SIGTERM, then SIGKILL by id to what is left: a head whose actors live on drains for half a minute."""
+    """End the process with all below it, each by its id; Ray by itself would drain its node first."""
     family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
     process.terminate()
-    _, alive = psutil.wait_procs(family, timeout=5)
+    _, alive = psutil.wait_procs(family, timeout=3)
     for one in alive:
         one.kill()
     psutil.wait_procs(alive, timeout=5)
     process.wait(5)
 
 
+@dataclass(frozen=True)
+class Head:
+    """A head that answers: where its dashboard is, and the environment of those who know its token."""
+
+    dashboard: str
+    environ: dict[str, str]
+
+    def call(self, path: str, body: dict[str, Any] | None = None, token: bool = True) -> Any:
+        """The answer of the jobs API, parsed."""
+        headers = {"Authorization": f"Bearer {self.environ['RAY_AUTH_TOKEN']}"} if token else {}
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{self.dashboard}/api/jobs/{path}", data, headers)
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return json.load(answer)
+
+    def submit(self, *words: str, name: str) -> subprocess.CompletedProcess[str]:
+        """What a user types, from a checkout of the repository."""
+        command = [BIN / "ray", "job", "submit", "--submission-id", name, "--working-dir", ".", "--", "python", *words]
+        environ = {**self.environ, "RAY_API_SERVER_ADDRESS": self.dashboard}
+        return subprocess.run(
+            command, cwd=REPOSITORY, env=environ, capture_output=True, text=True, timeout=240, check=False
+        )
+
+    def outcome(self, *words: str, name: str, working: str) -> tuple[int, str]:
+        """Exit code of the driver and the logs of a job in the working folder that an earlier one brought."""
+        entrypoint = " ".join(["python", *words])
+        body = {"entrypoint": entrypoint, "submission_id": name, "runtime_env": {"working_dir": working}}
+        self.call("", body)
+        while (job := self.call(name))["status"] in ("PENDING", "RUNNING"):
+            time.sleep(0.3)
+        return job["driver_exit_code"], self.call(f"{name}/logs")["logs"]
+
+
 @pytest.fixture
-def head(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def head() -> Iterator[Head]:
     """A head with a dashboard and a token, in a process of its own that is ended by its id."""
-    dashboard, token = f"http://127.0.0.1:{free_port()}", secrets.token_hex(32)
-    monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    monkeypatch.setenv("RAY_AUTH_TOKEN", token)
+    port, agent, folder = free_port(), free_port(), tempfile.mkdtemp(prefix="tg")  # short: sockets lie in it
+    environ = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "RAY_AUTH_MODE": "token"}
+    environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     options = {
-        "num-cpus": 3,
+        "num-cpus": 2,
         "port": free_port(),
         "dashboard-host": "127.0.0.1",
-        "dashboard-port": dashboard.rpartition(":")[2],
-        "dashboard-agent-listen-port": free_port(),  # its default is taken by the Ray of the other tests
+        "dashboard-port": port,
+        "dashboard-agent-listen-port": agent,  # its default may be taken by another Ray on this machine
         "include-log-monitor": "false",
-        "temp-dir": f"/tmp/tgeokd-{os.getpid()}",  # short: sockets lie in it
+        "temp-dir": folder,
     }
-    process = subprocess.Popen(
-        [
-            Path(sys.executable).with_name("ray"),
-            "start",
-            "--head",
-            "--block",
-            *(f"--{name}={value}" for name, value in options.items()),
-        ],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    request = urllib.request.Request(f"{dashboard}/api/jobs/", headers={"Authorization": f"Bearer {token}"})
+    command = [BIN / "ray", "start", "--head", "--block", *(f"--{name}={value}" for name, value in options.items())]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(command, env=environ, start_new_session=True, **quiet)
+    found = Head(f"http://127.0.0.1:{port}", environ)
     try:
-        for _ in range(120):
+        for _ in range(160):
             assert process.poll() is None
             try:
-                urllib.request.urlopen(request, timeout=2).close()
+                found.call("")
+                socket.create_connection(("127.0.0.1", agent), 1).close()  # it takes the jobs, and comes last
                 break
             except (URLError, OSError):
                 time.sleep(0.5)
-        yield dashboard
+        yield found
     finally:
         end(process)
-        shutil.rmtree(options["temp-dir"], ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def figures(results: dict[str, Any]) -> list[dict[str, Any]]:
+    """All that results.json says of the models but how fast they were trained."""
+    return [{key: value for key, value in m.items() if key != "rows_per_second"} for m in results["models"]]
 
 
 @pytest.mark.ray
 @pytest.mark.slow
-@pytest.mark.timeout(110)
-def test_a_submitted_job(head: str, tmp_path: Path) -> None:
-    folder = tmp_path / "working"
-    (folder / "jobs").mkdir(parents=True)
-    (folder / "tgeokd_ray").symlink_to(REPOSITORY / "tgeokd_ray")
-    (folder / "jobs" / "squares.py").write_text(JOB)
-    script = tmp_path / "submit.py"
-    script.write_text(SUBMIT)
-    command = [sys.executable, str(script), head, str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
-    assert "squares [0, 1, 4, 9]" in done.stdout, done.stdout + done.stderr
-    assert "root 'artifacts' is relative" in done.stdout
-    assert "CODE 7" in done.stdout
+@pytest.mark.timeout(300)
+def test_submitted_jobs(head: Head, chain: Chain, tmp_path: Path) -> None:
+    with pytest.raises(HTTPError, match="401"):
+        head.call("", token=False)
+
+    settings = [word for setting in SMALL for word in ("--set", setting.replace(" ", ""))]
+    root = tmp_path / "root"
+    script = "jobs/ctr_distill.py"
+    done = head.submit(script, "--quick", "--root", str(root), "--card", chain.job.card, *settings, name="whole")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for words in ("joined ", "TGeo-KD", "student on labels", f"report: {root}", "Job 'whole' succeeded"):
+        assert words in done.stdout
+    results = json.loads((root / "runs" / "synthetic_ctr" / "results.json").read_text())
+    assert figures(results) == figures(chain.results), "one worker of Ray gives the numbers of no Ray"
+    assert (results["extra"], results["warnings"]) == (chain.results["extra"], chain.results["warnings"])
+    digests = [{one.label: one.digest for one in list_artifacts(place)} for place in (root, chain.root)]
+    assert digests[0] == digests[1]
+    assert not [*root.glob(".ray-*"), *root.glob(".visible-*")], "neither Ray's files nor a probe are left"
+
+    done = head.submit(script, "--card", "no_such_card", "--root", str(root), name="card")
+    assert done.returncode == 1, "all that Ray passes on to its own caller"
+    assert "no_such_card" in done.stdout
+    assert "Job entrypoint command failed with exit code 2" in done.stdout + done.stderr
+    job = head.call("card")
+    assert (job["status"], job["driver_exit_code"]) == ("FAILED", 2)
+
+    working = job["runtime_env"]["working_dir"]
+    code, logs = head.outcome(script, name="relative", working=working)
+    assert code == 2
+    assert "root 'artifacts' is relative: in a submitted job it would lie in the cluster's temporary copy" in logs

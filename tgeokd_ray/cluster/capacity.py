@@ -2,56 +2,82 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 from tgeokd_ray.errors import ConfigError, ResourceError
+from tgeokd_ray.feed import LANES
 
-LANES = 12  # of the sampler: a number of workers that divides them serves the same global batches
+Node = Mapping[str, float]  # all that a node has, used or not: {"CPU": 4.0, "GPU": 1.0, ...}
+DIVISORS = tuple(n for n in range(1, LANES + 1) if LANES % n == 0)
+
+
+def total(nodes: Sequence[Node], kind: str) -> int:
+    """How many whole CPUs or GPUs all nodes have together."""
+    return int(sum(node.get(kind, 0) for node in nodes))
 
 
 def check_workers(workers: int) -> ConfigError | None:
     """What is wrong with the number of workers, None if nothing is."""
-    if workers >= 1 and LANES % workers == 0:
+    if workers in DIVISORS:
         return None
-    allowed = ", ".join(str(n) for n in range(1, LANES + 1) if LANES % n == 0)
     why = "must be at least 1" if workers < 1 else f"must divide the {LANES} lanes of the sampler"
+    allowed = ", ".join(str(n) for n in DIVISORS)
     return ConfigError(f"--workers {why}, got {workers}", fix=f"one of {allowed}; --local needs no worker")
 
 
-def check_plan(
-    workers: int, cpus_per_worker: int, data_cpus: int, gpus: int, available: Mapping[str, float]
-) -> ConfigError | ResourceError | None:
-    """What keeps a group of `workers` with `cpus_per_worker` CPUs and `gpus` GPUs each, and tasks with `data_cpus`
-    beside it, off a cluster that has `available` ({"CPU": 2.0, ...}) in all; None if it fits. The message counts."""
+def check_plan(workers: int, cpus: int, gpus: int, nodes: Sequence[Node]) -> ConfigError | ResourceError | None:
+    """What keeps a group of `workers` with `cpus` CPUs and `gpus` GPUs each off the nodes; None if it fits.
+
+    A worker lies on one node, so the sum over the nodes is not enough. What other jobs hold now is no obstacle: the
+    group waits for it. The message counts.
+    """
     wrong = check_workers(workers)
     if wrong is not None:
         return wrong
-    num_gpus = int(available.get("GPU", 0))
-    if workers * gpus > num_gpus:
-        what = f"{_workers(workers)} x {gpus} GPU = {workers * gpus} GPUs, the cluster has {num_gpus}"
-        fix = f"--workers {num_gpus}" if num_gpus and LANES % num_gpus == 0 else "--device cpu"
-        return ResourceError(f"{what}: the workers would wait for ever", fix=fix)
-    num_cpus, needed = int(available.get("CPU", 0)), workers * cpus_per_worker + data_cpus
-    if needed > num_cpus:
-        data = f" + {data_cpus} for data" if data_cpus else ""
-        what = f"{_workers(workers)} x {cpus_per_worker} CPU{data} = {needed} CPUs, the cluster has {num_cpus}"
-        return ResourceError(
-            f"{what}: the workers would wait for ever", fix=_fewer(cpus_per_worker, data_cpus, num_cpus)
-        )
-    return None
+    room = sum(_slots(node, cpus, gpus) for node in nodes)
+    if room >= workers:
+        return None
+    fitting = [n for n in DIVISORS if n <= room]
+    what = f"{_count(workers, gpus, cpus, nodes) or _spread(workers, gpus, cpus, room, nodes)}: it would wait for ever"
+    if fitting:
+        return ResourceError(what, fix=f"--workers {fitting[-1]}")
+    if total(nodes, "GPU") < gpus:
+        return ResourceError(what, fix="--device cpu")
+    return ResourceError(what, fix="fewer threads, larger nodes, or --local")
 
 
-def choose_device(device: str, workers: int, available: Mapping[str, float]) -> str:
+def choose_device(device: str, workers: int, nodes: Sequence[Node]) -> str:
     """`auto` is cuda where every worker gets a GPU, else cpu; anything else is itself."""
     if device != "auto":
         return device
-    return "cuda" if available.get("GPU", 0) >= workers else "cpu"
+    return "cuda" if total(nodes, "GPU") >= workers else "cpu"
+
+
+def _slots(node: Node, cpus: int, gpus: int) -> int:
+    by_cpu = int(node.get("CPU", 0) // cpus)
+    return min(by_cpu, int(node.get("GPU", 0) // gpus)) if gpus else by_cpu
+
+
+def _count(workers: int, gpus: int, cpus: int, nodes: Sequence[Node]) -> str | None:
+    """`4 workers x 1 GPU = 4 GPUs, the cluster has 3`, of the first kind that is scarce in sum."""
+    for kind, each in (("GPU", gpus), ("CPU", cpus)):
+        needed, there = workers * each, total(nodes, kind)
+        if needed > there:
+            return f"{_workers(workers)} x {each} {kind} = {needed} {kind}s, the cluster has {there}"
+    return None
+
+
+def _spread(workers: int, gpus: int, cpus: int, room: int, nodes: Sequence[Node]) -> str:
+    """`2 workers x 4 CPUs, each on one node: room for 1 on 1 x 5 CPUs, 1 x 3 CPUs`."""
+    shapes = Counter((int(node.get("CPU", 0)), int(node.get("GPU", 0))) for node in nodes)
+    each = f"{cpus} CPUs" + (f" and {gpus} GPU" if gpus else "")
+    told = ", ".join(
+        f"{n} x {num_cpus} CPUs" + (f" and {num_gpus} GPUs" if gpus else "")
+        for (num_cpus, num_gpus), n in sorted(shapes.items(), reverse=True)
+    )
+    return f"{_workers(workers)} x {each}, each on one node: room for {room} on {told}"
 
 
 def _workers(workers: int) -> str:
     return f"{workers} worker{'s' if workers > 1 else ''}"
-
-
-def _fewer(cpus_per_worker: int, data_cpus: int, num_cpus: int) -> str:
-    fitting = [n for n in range(1, LANES + 1) if LANES % n == 0 and n * cpus_per_worker + data_cpus <= num_cpus]
-    return f"--workers {fitting[-1]}" if fitting else "fewer threads, a larger cluster, or --local"

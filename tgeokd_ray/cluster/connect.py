@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import signal
 import socket
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import ray
+from ray._private.utils import get_num_cpus
 
+from tgeokd_ray.cluster.capacity import Node
 from tgeokd_ray.cluster.environment import PACKAGE, ensure_token, environment, inherited
 from tgeokd_ray.cluster.jobs import in_submitted_job
 from tgeokd_ray.errors import ConfigError, ResourceError
 
-SPARE_CPUS = 2  # logical: one for Ray Data beside the workers, one for what Ray Data needs itself
+SPARE_CPUS = 2  # logical, beside the workers': tasks of a stage overlap also on the smallest machine
 PROBE_SECONDS = 5.0
 SUBMIT = "ray job submit --address http://... --working-dir . -- python jobs/ctr_distill.py"
 LOGGERS = ("ray", "ray.data", "ray.train", "ray.tune")
@@ -27,9 +33,9 @@ class Connection:
     local: bool
     owned: bool
 
-    def resources(self) -> dict[str, float]:
-        """All that the cluster has, used or not: {"CPU": 4.0, ...}."""
-        return dict(ray.cluster_resources())
+    def nodes(self) -> list[Node]:
+        """What each living node has, used or not: [{"CPU": 4.0, ...}, ...]."""
+        return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
     def close(self) -> None:
         """Stop the Ray that we started, leave the one that we joined, and let be what was there before us."""
@@ -37,30 +43,47 @@ class Connection:
             ray.shutdown()
 
 
-def connect(address: str | None = None, *, workers: int, verbose: bool = False) -> Connection:
-    """Join `address`, else RAY_ADDRESS (set in a submitted job), else start Ray here with `workers` + 2 logical CPUs.
+def cores() -> int:
+    """The CPUs that this machine, or the container around this process, really has."""
+    return int(get_num_cpus(override_docker_cpu_warning=True))
 
-    Never attaches to a cluster that was not named. A process that is connected already stays so. ConfigError for an
-    address of the wrong kind, ResourceError where no Ray answers or none can be started.
+
+def connect(address: str | None = None, *, workers: int, verbose: bool = False) -> Connection:
+    """Join `address`, else RAY_ADDRESS (set in a submitted job), else start Ray here.
+
+    A Ray started here has the CPUs of this machine, at least `workers` + 2. Never attaches to a cluster that was not
+    named. A process that is connected already stays so. ConfigError for an address of the wrong kind, ResourceError
+    where no Ray answers or none can be started.
     """
     target = address or os.environ.get("RAY_ADDRESS") or "local"
     if "://" in target:
         raise ConfigError(f"--address {target}: a driver runs on a node of the cluster", fix=SUBMIT)
     if ray.is_initialized():
         return Connection(ray.get_runtime_context().gcs_address, local=False, owned=False)
-    level = logging.INFO if verbose else logging.ERROR
+    level = logging.INFO if verbose else logging.CRITICAL  # its errors reach us as exceptions and are told once
     logging.getLogger("ray").setLevel(level)
     try:
-        if target == "local":
-            _start(workers, verbose, level)
-        else:
-            _probe(target)
-            ray.init(address=target, log_to_driver=verbose, logging_level=level, runtime_env=_with_package())
+        with _own_handler():
+            if target == "local":
+                _start(workers, verbose, level)
+            else:
+                _probe(target)
+                ray.init(address=target, log_to_driver=verbose, logging_level=level, runtime_env=_with_package())
     except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
         raise _unreachable(target, error) from error
     for name in LOGGERS:  # importing ray.data sets its own level again
         logging.getLogger(name).setLevel(level)
     return Connection(ray.get_runtime_context().gcs_address, local=target == "local", owned=True)
+
+
+@contextlib.contextmanager
+def _own_handler() -> Iterator[None]:
+    """Ray takes SIGTERM over in the process that connects, which would then abort without giving back what it holds: a
+    handler that was set before is set again."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    if callable(before) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)
 
 
 def _unreachable(target: str, error: BaseException) -> ResourceError:
@@ -87,7 +110,7 @@ def _start(workers: int, verbose: bool, level: int) -> None:
     with environment(inherited(verbose=verbose)):
         ray.init(
             address="local",
-            num_cpus=workers + SPARE_CPUS,
+            num_cpus=max(workers + SPARE_CPUS, cores()),
             include_dashboard=False,
             log_to_driver=verbose,
             logging_level=level,

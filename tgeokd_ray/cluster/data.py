@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import traceback
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -12,6 +14,7 @@ import ray
 import ray.data
 from numpy.typing import NDArray
 from ray.exceptions import RayError
+from ray.util.annotations import RayDeprecationWarning
 
 from tgeokd_ray.cluster.failures import RERUN, explain
 from tgeokd_ray.errors import ResourceError, UserError
@@ -19,6 +22,8 @@ from tgeokd_ray.feed import Unit, UnitReader
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+RETRIES = 3  # of a task whose process dies; Ray Data by itself would go on without end
 
 
 @dataclass(frozen=True)
@@ -62,22 +67,35 @@ def ray_map(
     """`function` of every item, in the order of the items, while later ones still run; at most `tasks` at once.
 
     Every item is one task with one CPU and `gpus` GPUs, so a function that writes must be able to write again: a task
-    whose process is killed is run again. A UserError that the function raises is raised here; anything else that fails
-    is a ResourceError with one line.
+    whose process is killed is run again, three times at most. A UserError that the function raises is raised here;
+    anything else that fails is a ResourceError with one line.
     """
     listed = list(items)
     if not listed:
         return
     call = _Call(function, [ray.put(listed)])
-    dataset = _indices(len(listed)).map(
-        call, compute=ray.data.TaskPoolStrategy(min(tasks, len(listed))), num_cpus=1, num_gpus=gpus
-    )
+    with _own_retries():
+        dataset = _indices(len(listed)).map(
+            call,
+            compute=ray.data.TaskPoolStrategy(min(tasks, len(listed))),
+            num_cpus=1,
+            num_gpus=gpus,
+            max_retries=RETRIES,
+        )
     dataset.set_name(stage)
     try:
         for batch in _settled(dataset).iter_batches(batch_size=1, batch_format="numpy", prefetch_batches=0):
             yield call.result(batch["outcome"][0], stage)
     except RayError as error:
         raise explain(error) from error
+
+
+@contextlib.contextmanager
+def _own_retries() -> Iterator[None]:
+    """Ray Data has no named parameter for the number of retries and warns, up to 2.64, of the way there is."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RayDeprecationWarning)
+        yield
 
 
 def _indices(count: int) -> ray.data.Dataset:
@@ -124,13 +142,15 @@ class RayDataReader:
         if not units:
             return
         read = _ReadUnit(self.reader, tuple(units))
-        dataset = _indices(len(units)).map_batches(
-            read,
-            batch_size=1,
-            batch_format="numpy",
-            compute=ray.data.TaskPoolStrategy(min(self.ahead, len(units))),
-            num_cpus=0,
-        )
+        with _own_retries():
+            dataset = _indices(len(units)).map_batches(
+                read,
+                batch_size=1,
+                batch_format="numpy",
+                compute=ray.data.TaskPoolStrategy(min(self.ahead, len(units))),
+                num_cpus=0,
+                max_retries=RETRIES,
+            )
         tables = _settled(dataset).iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
         for unit, table in zip(units, tables, strict=True):
             yield from self.reader([unit]) if table.column_names == ["index"] else [table]

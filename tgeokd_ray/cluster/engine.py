@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from numpy.typing import NDArray
-
-from tgeokd_ray.cluster.capacity import check_plan, check_workers, choose_device
-from tgeokd_ray.cluster.connect import Connection, connect
+from tgeokd_ray.cluster.capacity import check_plan, check_workers, choose_device, total
+from tgeokd_ray.cluster.connect import Connection, connect, cores
 from tgeokd_ray.cluster.data import ray_map
 from tgeokd_ray.cluster.source import ClusterSource, FeedKind
-from tgeokd_ray.cluster.store import Shared, share
+from tgeokd_ray.cluster.store import share
 from tgeokd_ray.cluster.train import Group, run_plan
 from tgeokd_ray.cluster.visibility import check_root_visible
 from tgeokd_ray.events import Progress
@@ -34,33 +32,28 @@ class RayEngine:
     def __init__(
         self, connection: Connection, *, workers: int, device: str, threads: int, feed: FeedKind, storage: Path
     ) -> None:
-        resources = connection.resources()
-        device = choose_device(device, workers, resources)
+        nodes = connection.nodes()
+        device = choose_device(device, workers, nodes)
         # CPUs of our own local Ray are only counted, one a worker; elsewhere each thread must be reserved.
         self._group = Group(workers, device, threads, cpus=1 if connection.local else threads)
-        data_cpus = 1 if feed == "ray_data" else 0
-        wrong = check_plan(workers, self._group.cpus, data_cpus, int(device == "cuda"), resources)
+        wrong = check_plan(workers, self._group.cpus, int(device == "cuda"), nodes)
         if wrong is not None:
             raise wrong
         self._connection, self._feed, self._storage = connection, feed, storage
-        self._tasks = max(1, int(resources.get("CPU", 1)) - 1)
-        self._gpus = int(resources.get("GPU", 0))
+        self._cpus = cores() if connection.local else total(nodes, "CPU")
+        self._gpus = total(nodes, "GPU")
         self.task_device = device
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item], *, stage: str) -> Iterator[Result]:
         """`function` of every item in order, as tasks of Ray Data; see `ray_map`."""
         gpus = int(getattr(function, "device", "cpu") == "cuda")
-        tasks = min(self._tasks, self._gpus) if gpus else self._tasks
+        tasks = min(self._cpus, self._gpus) if gpus else self._cpus
         return ray_map(function, items, stage=stage, tasks=tasks, gpus=gpus)
 
     def train(self, plan: Plan, progress: Progress, means: Iterable[str] = ()) -> list[Finished]:
         """Execute the plan on one worker group; class means of the logits artifacts at the paths `means` are shared."""
         shared = share({path: LogitsTable.open(path).class_means for path in means})
         return run_plan(plan, self._group, ClusterSource(self._feed, shared), progress, self._storage)
-
-    def share(self, arrays: Mapping[str, NDArray[Any]]) -> Shared:
-        """Arrays into the object store, once."""
-        return share(arrays)
 
     def close(self) -> None:
         """Give back what was started."""
@@ -95,5 +88,5 @@ def open_engine(
         connection.close()
         raise
     where = "started here" if connection.local else f"joined {connection.address}"
-    progress.finished("ray", f"{where}, {int(connection.resources().get('CPU', 0))} CPUs")
+    progress.finished("ray", f"{where}, {total(connection.nodes(), 'CPU')} CPUs")
     return engine

@@ -33,13 +33,13 @@ def inherited(*, verbose: bool) -> dict[str, str]:
     """Variables for the processes of a Ray that we start, beside this process's own.
 
     They find this package where it runs from, installed or not, and without `verbose` keep Python's warnings to
-    themselves.
+    themselves, unless the user has said which to show.
     """
     known = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     paths = [str(PACKAGE.parent), *(path for path in known if path and path != str(PACKAGE.parent))]
     variables = {"PYTHONPATH": os.pathsep.join(paths)}
     if not verbose:
-        variables.setdefault("PYTHONWARNINGS", "ignore")
+        variables["PYTHONWARNINGS"] = os.environ.get("PYTHONWARNINGS", "ignore")
     return variables
 
 

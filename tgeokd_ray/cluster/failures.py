@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from typing import Any
 
-from ray.exceptions import RayError
-from ray.train import TrainingFailedError
+from ray.exceptions import RayError, RayTaskError
+from ray.train.v2._internal.exceptions import RayTrainError, WorkerGroupStartupTimeoutError
 
 from tgeokd_ray.errors import ResourceError, UserError
 
 RERUN = "the same command goes on from here; --debug shows the traceback"
 
-# What a worker or node that vanishes looks like to Ray, and to its peers (a broken connection is a RuntimeError).
-# Any other exception of the code itself would come again.
-# Ray Train's own errors (health checks, start-up, the controller) share only the base of the public one.
-LOSSES = (RayError, TrainingFailedError.__bases__[0], RuntimeError, OSError)
+# What a worker or node that vanishes looks like to Ray; Ray Train's own errors share only a private base.
+LOSSES = (RayError, RayTrainError, OSError)
+# Its peers see a broken collective, which torch raises as a RuntimeError like many an error that would come again.
+BROKEN = re.compile(r"gloo|nccl|connection|socket|timed out", re.IGNORECASE)
+# Ray tells what a task's or an actor's own code raised as text, a traceback whose last line names the exception.
+RAISED = re.compile(r"^[\w.]*(Error|Exception)\b.*:")
 
 
 def worker_failures(error: BaseException) -> dict[int, BaseException]:
@@ -33,8 +35,18 @@ def user_error(error: BaseException) -> UserError | None:
 
 
 def is_loss(error: BaseException) -> bool:
-    """Whether a new attempt may succeed: every failure is a lost process, node or connection."""
-    return all(isinstance(e, LOSSES) for e in worker_failures(error).values())
+    """Whether a new attempt may succeed: every failure is a lost process, node or connection.
+
+    Workers that did not start have been waited for long enough, and what a task's own code raised would come again.
+    """
+    return all(_is_loss(failure) for failure in worker_failures(error).values())
+
+
+def _is_loss(failure: BaseException) -> bool:
+    if isinstance(failure, WorkerGroupStartupTimeoutError | RayTaskError) or _raised(failure):
+        return False
+    broken = isinstance(failure, RuntimeError) and BROKEN.search(str(failure)) is not None
+    return broken or isinstance(failure, LOSSES)
 
 
 def explain(error: BaseException) -> UserError:
@@ -46,6 +58,12 @@ def explain(error: BaseException) -> UserError:
 def one_line(error: BaseException) -> str:
     """`worker 1: WorkerHealthCheckFailedError: ...`, of the lowest rank."""
     rank, failure = min(worker_failures(error).items(), key=lambda item: item[0])
-    text: list[Any] = str(failure).strip().splitlines() or [""]
     where = f"worker {rank}: " if rank >= 0 else ""
-    return f"{where}{type(failure).__name__}: {text[0]}"
+    first = str(failure).strip().partition("\n")[0]
+    return where + (_raised(failure) or f"{type(failure).__name__}: {first}")
+
+
+def _raised(failure: BaseException) -> str:
+    """`KeyError: 'no column'` of code that ran in a task or made an actor, "" for what is Ray's own."""
+    lines = str(failure).strip().splitlines() if isinstance(failure, RayError) else []
+    return next((line for line in reversed(lines) if RAISED.match(line)), "")

@@ -5,7 +5,6 @@ The driver's exit code is the job's `driver_exit_code`; `ray job submit` itself 
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 
@@ -15,13 +14,3 @@ JOB_CONFIG = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # Ray's job supervisor sets it for t
 def in_submitted_job(environ: Mapping[str, str] | None = None) -> bool:
     """True in the entrypoint of `ray job submit` and in what it starts."""
     return JOB_CONFIG in (os.environ if environ is None else environ)
-
-
-def submission_id(environ: Mapping[str, str] | None = None) -> str | None:
-    """The id under which Ray lists this job, None outside of one."""
-    environ = os.environ if environ is None else environ
-    if not in_submitted_job(environ):
-        return None
-    metadata = json.loads(environ[JOB_CONFIG]).get("metadata") or {}
-    name = metadata.get("job_submission_id")
-    return None if name is None else str(name)

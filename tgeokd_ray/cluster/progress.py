@@ -1,11 +1,17 @@
-"""Events on their way from a worker to the driver: an actor keeps them until the driver asks."""
+"""Events on their way from a worker to the driver: an actor keeps them until the driver asks.
+
+What is told is never worth a plan: when the actor is lost the rest is not shown and the work goes on.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from tgeokd_ray.events import Progress
 
@@ -62,22 +68,28 @@ class RemoteProgress:
         """Send what is kept; with `wait` return only when it has arrived."""
         events, self._events = self._events, []
         self._sent = time.monotonic()
-        arrived = self._board.push.remote(events)
-        if wait:
-            ray.get(arrived)
+        with contextlib.suppress(RayError):
+            arrived = self._board.push.remote(events)
+            if wait:
+                ray.get(arrived)
 
 
 class Relay:
-    """The driver's side: owns the board and replays its events to `progress` whenever `replay` is called."""
+    """The driver's side: owns the board, on its own node, and replays its events whenever `replay` is called."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self.board = _Board.remote()  # type: ignore[attr-defined]
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self.board = _Board.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined]
 
-    def replay(self) -> None:
-        """Pass on, in order, all that has arrived since the last call."""
-        for method, arguments in ray.get(self.board.take.remote()):
+    def replay(self) -> bool:
+        """Pass on, in order, all that has arrived since the last call; whether there was anything."""
+        events: list[Event] = []
+        with contextlib.suppress(RayError):
+            events = ray.get(self.board.take.remote())
+        for method, arguments in events:
             getattr(self._progress, method)(*arguments)
+        return bool(events)
 
     def close(self) -> None:
         """Pass on the rest and end the board."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import shutil
 import threading
+import time
 import uuid
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ import torch
 from ray.exceptions import RayError
 from ray.train.v2.api.config import LoggingConfig
 
+from tgeokd_ray.artifacts import write_json
+from tgeokd_ray.artifacts.owner import LOCK, Owner, read_owner
 from tgeokd_ray.cluster.failures import explain, is_loss, one_line, user_error
 from tgeokd_ray.cluster.progress import Relay, RemoteProgress
 from tgeokd_ray.cluster.source import ClusterSource
@@ -30,7 +33,9 @@ from tgeokd_ray.training.worker import LocalWorker, Worker
 
 MAX_FAILURES = 2  # groups lost in one plan; each new one goes on from committed runs and our own checkpoints
 MAX_START_FAILURES = 10  # waits of a minute for workers that do not start
+QUIET_SECONDS = 60.0  # of a group that has not told anything yet, until the driver says what it waits for
 REPLAY_SECONDS = 0.3
+FOLDER = ".ray-"
 
 Execute = Callable[[Plan, Worker, ClusterSource, Progress], list[Finished]]
 
@@ -44,10 +49,14 @@ class Group:
     threads: int = 1
     cpus: int = 1
 
+    @property
+    def resources(self) -> dict[str, float]:
+        """Of one worker."""
+        return {"CPU": float(self.cpus), **({"GPU": 1.0} if self.device == "cuda" else {})}
+
     def scaling(self) -> ray.train.ScalingConfig:
-        resources = {"CPU": self.cpus} | ({"GPU": 1} if self.device == "cuda" else {})
         return ray.train.ScalingConfig(
-            num_workers=self.workers, use_gpu="GPU" in resources, resources_per_worker=resources
+            num_workers=self.workers, use_gpu="GPU" in self.resources, resources_per_worker=self.resources
         )
 
 
@@ -78,27 +87,41 @@ def run_plan(
     """
     relay = Relay(progress)
     task = _Task(plan, group, source, relay.board, execute)
-    folder = storage / f".ray-{uuid.uuid4().hex}"
     try:
-        for attempt in range(MAX_FAILURES + 1):
-            try:
-                return _attempt(task, folder, attempt, relay)
-            except (ray.train.TrainingFailedError, RayError) as error:
-                if user_error(error) or not is_loss(error) or attempt == MAX_FAILURES:
-                    raise explain(error) from error
-                progress.warned(f"the workers are started again: {one_line(error)}")
+        with _folder(storage) as folder:
+            for attempt in range(MAX_FAILURES + 1):
+                try:
+                    return _attempt(task, folder / f"attempt-{attempt}", _Listener(relay, group, progress))
+                except (ray.train.TrainingFailedError, RayError) as error:
+                    if user_error(error) or not is_loss(error) or attempt == MAX_FAILURES:
+                        raise explain(error) from error
+                    progress.warned(f"the workers are started again: {one_line(error)}")
         raise AssertionError("unreachable")
     finally:
-        with contextlib.suppress(RayError):
-            relay.close()
+        relay.close()
+
+
+@contextlib.contextmanager
+def _folder(storage: Path) -> Iterator[Path]:
+    """A folder for Ray's own files, removed at the end; first those go whose driver was killed."""
+    for left in storage.glob(f"{FOLDER}*"):
+        owner = read_owner(left)
+        if owner is not None and owner.state() == "gone":
+            shutil.rmtree(left, ignore_errors=True)
+    folder = storage / f"{FOLDER}{uuid.uuid4().hex}"
+    folder.mkdir(parents=True)
+    try:
+        write_json(folder / LOCK, asdict(Owner.current()))
+        yield folder
+    finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _attempt(task: _Task, folder: Path, attempt: int, relay: Relay) -> list[Finished]:
+def _attempt(task: _Task, folder: Path, listen: Callable[[], None]) -> list[Finished]:
     """One fit under a fresh name: Ray would restore a known one from its own state, which may be torn."""
     run_config = ray.train.RunConfig(
-        name=f"attempt-{attempt}",
-        storage_path=str(folder),
+        name=folder.name,
+        storage_path=str(folder.parent),
         failure_config=ray.train.FailureConfig(max_failures=0, controller_failure_limit=MAX_START_FAILURES),
         logging_config=LoggingConfig(log_level="ERROR"),
     )
@@ -109,8 +132,28 @@ def _attempt(task: _Task, folder: Path, attempt: int, relay: Relay) -> list[Fini
         torch_config=ray.train.torch.TorchConfig(backend="nccl" if task.group.device == "cuda" else "gloo"),
         run_config=run_config,
     )
-    result: list[Finished] = _beside(trainer.fit, relay.replay).return_value
+    result: list[Finished] = _beside(trainer.fit, listen).return_value
     return result
+
+
+class _Listener:
+    """Passes on what the workers tell; says once what they wait for when they have told nothing for a while."""
+
+    def __init__(self, relay: Relay, group: Group, progress: Progress) -> None:
+        self._relay, self._group, self._progress = relay, group, progress
+        self._heard = False
+        self._began = time.monotonic()
+
+    def __call__(self) -> None:
+        self._heard = self._relay.replay() or self._heard
+        if not self._heard and time.monotonic() - self._began > QUIET_SECONDS:
+            self._heard = True
+            free, there = ray.available_resources(), ray.cluster_resources()
+            needs = [
+                f"{self._group.workers} x {each:g} {kind}, {free.get(kind, 0):g} of {there.get(kind, 0):g} are free"
+                for kind, each in self._group.resources.items()
+            ]
+            self._progress.warned(f"the workers have not begun after {QUIET_SECONDS:g} s: {'; '.join(needs)}")
 
 
 def _beside(call: Callable[[], Any], meanwhile: Callable[[], None]) -> Any:
@@ -135,11 +178,14 @@ def _beside(call: Callable[[], Any], meanwhile: Callable[[], None]) -> Any:
 
 
 def _work(config: dict[str, Any]) -> list[Finished]:
-    """The train function: every rank executes the plan; Ray returns the value of rank 0."""
+    """The train function: every rank executes the plan; Ray returns the value of rank 0.
+
+    Metrics and checkpoints are ours, committed by manifest; Ray is not told of them a second time.
+    """
     task: _Task = config["task"]
     torch.set_num_threads(task.group.threads)
     device = ray.train.torch.get_device()
-    worker: Worker = ProcessGroupWorker(device, _report) if task.group.workers > 1 else LocalWorker(device)
+    worker: Worker = ProcessGroupWorker(device) if task.group.workers > 1 else LocalWorker(device)
     if worker.rank:
         return task.execute(task.plan, worker, task.source, Silent())
     progress = RemoteProgress(task.board)
@@ -147,9 +193,3 @@ def _work(config: dict[str, Any]) -> list[Finished]:
         return task.execute(task.plan, worker, task.source, progress)
     finally:
         progress.flush(wait=True)
-
-
-def _report(metrics: Mapping[str, float], checkpoint: Path | None) -> None:
-    """Ray learns the metrics; checkpoints are ours, committed by manifest, and not copied a second time."""
-    del checkpoint
-    ray.train.report(dict(metrics))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,7 +35,8 @@ def check_root_visible(root: Path) -> None:
     except OSError as error:
         raise ResourceError(f"root {root} cannot be written: {error.strerror}", fix="name another --root") from None
     finally:
-        probe.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it was never there, or the root went away
+            probe.unlink()
     problem = blind_nodes(root, token, answers)
     if problem is not None:
         raise problem
