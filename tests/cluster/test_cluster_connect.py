@@ -85,6 +85,19 @@ def test_a_missing_token_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "RAY_AUTH_MODE=token" in str(error.value)
 
 
+def test_a_ray_that_does_not_start_in_time_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    def too_late(**options: object) -> None:
+        raise Exception("The current node timed out during startup. This could happen because the raylet failed")
+
+    monkeypatch.setattr(ray, "init", too_late)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    with pytest.raises(ResourceError, match="Ray does not start on this machine: .* timed out") as error:
+        connect(None, workers=1)
+    assert "use --local" in str(error.value)
+
+
 @pytest.mark.ray
 @pytest.mark.timeout(100)
 def test_a_connected_process_stays_connected(cluster: Connection) -> None:

@@ -17,7 +17,7 @@ from ray._private.utils import get_num_cpus
 from tgeokd_ray.cluster.capacity import Node
 from tgeokd_ray.cluster.environment import PACKAGE, ensure_token, environment, inherited
 from tgeokd_ray.cluster.jobs import in_submitted_job
-from tgeokd_ray.errors import ConfigError, ResourceError
+from tgeokd_ray.errors import ConfigError, ResourceError, UserError
 
 SPARE_CPUS = 2  # logical, beside the workers': tasks of a stage overlap also on the smallest machine
 PROBE_SECONDS = 5.0
@@ -69,7 +69,9 @@ def connect(address: str | None = None, *, workers: int, verbose: bool = False) 
             else:
                 _probe(target)
                 ray.init(address=target, log_to_driver=verbose, logging_level=level, runtime_env=_with_package())
-    except (ConnectionError, RuntimeError, ValueError, OSError, TimeoutError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # a start that takes too long is a bare Exception in Ray
         raise _unreachable(target, error) from error
     for name in LOGGERS:  # importing ray.data sets its own level again
         logging.getLogger(name).setLevel(level)
@@ -95,6 +97,9 @@ def _unreachable(target: str, error: BaseException) -> ResourceError:
             return ResourceError(f"Ray at {target} asks for a token that this driver does not show", fix=fix)
         cause = cause.__cause__
     line = str(error).strip().partition("\n")[0]
+    if target == "local":
+        fix = "run the same command again when the machine is less busy, or use --local"
+        return ResourceError(f"Ray does not start on this machine: {line}", fix=fix)
     return ResourceError(f"Ray at {target}: {line}", fix="check --address and RAY_ADDRESS, or use --local")
 
 
