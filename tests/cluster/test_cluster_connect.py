@@ -93,7 +93,7 @@ def test_a_ray_that_does_not_start_in_time_is_said(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(ray, "init", too_late)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
-    with pytest.raises(ResourceError, match="Ray does not start on this machine: .* timed out") as error:
+    with pytest.raises(ResourceError, match=r"Ray does not start on this machine: .* timed out") as error:
         connect(None, workers=1)
     assert "use --local" in str(error.value)
 
