@@ -24,7 +24,6 @@ SETTINGS = (
     "distill.fusion.level=0.5",
     "teacher.training.epochs=1",
     "teacher.model.hidden=[32]",
-    "intervals=0",
 )
 
 

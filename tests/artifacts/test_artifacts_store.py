@@ -16,6 +16,7 @@ from tgeokd_ray.artifacts import (
     latest,
     list_artifacts,
     open_artifact,
+    replaced,
     staging,
     verify,
     version_folders,
@@ -241,6 +242,7 @@ class TestFinding:
         assert find(tmp_path, "tables", "demo", inputs) is None
         again = make(tmp_path)
         assert (again.version, again.digest) == ("v000002", artifact.digest), "it is made again beside the damaged one"
+        assert (replaced(artifact), replaced(again)) == ([], ["tables/demo/v000001"])
 
     def test_what_was_found_once_is_not_hashed_again(self, tmp_path, monkeypatch):
         artifact = make(tmp_path)

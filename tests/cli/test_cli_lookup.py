@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from cli_artifacts import make
 from click.testing import Result
 
 from tgeokd_ray.artifacts import open_artifact
+from tgeokd_ray.cli import commands
 from tgeokd_ray.cli.lookup import named
 from tgeokd_ray.errors import ConfigError, IntegrityError
 
@@ -121,3 +123,8 @@ def test_a_root_with_a_tilde_is_below_the_home_folder(run: Run, root: Path, monk
     result = run("verify", "tables/mine", "--root", "~/root")
     assert result.exit_code == 0, result.output
     assert open_artifact(root / "tables" / "mine" / "v000001").digest in result.output
+
+
+def test_listing_a_root_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="there is no folder"):
+        commands.list_artifacts(str(tmp_path / "none"), sys.stdout, as_json=False)

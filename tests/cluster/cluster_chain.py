@@ -14,7 +14,6 @@ SMALL = (
     "student.training.batch_rows=64",
     "distill.constants=[0.25, 0.75]",
     "distill.fusion.batch_rows=64",
-    "intervals=20",
 )
 
 

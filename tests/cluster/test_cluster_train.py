@@ -77,7 +77,6 @@ def bilevel(chain: Chain, root: Path, precision: str) -> RunSpec:
         fusion=replace(spec.fusion, every=2),
         epochs=3,
         patience=3,
-        intervals=0,
     )
 
 

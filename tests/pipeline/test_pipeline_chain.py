@@ -33,7 +33,6 @@ SMALL = [
     "teacher.model.embedding=4",
     "student.training.epochs=2",
     "distill.constants=[0.25, 0.75]",
-    "intervals=20",
 ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -28,7 +29,6 @@ SMALL = [
     "teacher.model={hidden: [16], members: 2}",
     "student.training.epochs=2",
     "distill.constants=[0.5]",
-    "intervals=0",
 ]
 CARD = """
 name: alarms
@@ -142,6 +142,12 @@ def test_new_rows_need_neither_label_nor_weight(whole, raw: Path, tmp_path: Path
         predict(student, [str(tmp_path / "bad.csv")], tmp_path / "bad.parquet", Silent())
     assert [(p.column, p.row) for p in caught.value.problems] == [("size", 2), ("id", 3)]
     assert not list(tmp_path.glob("*bad.parquet*")), "nothing of it is left"
+    before = (tmp_path / "new.csv").read_bytes()
+    with pytest.raises(ConfigError, match="is one of the files to score"):
+        predict(student, [str(tmp_path / "new.csv")], tmp_path / "new.csv", Silent())
+    assert (tmp_path / "new.csv").read_bytes() == before
+    with pytest.raises(ConfigError, match="there is no folder"):
+        predict(student, [str(tmp_path / "new.csv")], tmp_path / "none" / "out.parquet", Silent())
 
 
 def test_one_broken_file_names_all_its_problems_and_leaves_nothing(raw: Path, tmp_path: Path) -> None:
@@ -162,6 +168,18 @@ def test_the_two_files_of_a_card_that_needs_both(raw: Path, tmp_path: Path) -> N
     (tmp_path / "other.csv").write_text((raw / "new.csv").read_text())
     with pytest.raises(ConfigError, match=r"no pattern under splits\.files fits the file 'other\.csv'"):
         run_job(*job(tmp_path, tmp_path / "root", "other.csv"), LOCAL, Silent())
+
+
+def test_s3_a_damaged_result_is_made_again_and_said(whole, raw: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    results, root = whole
+    shutil.copytree(root, tmp_path / "root")
+    damaged = tmp_path / "root" / results["models"][-1]["artifact"] / "metrics.json"
+    text = damaged.read_text()
+    at = text.index('"auc": 0.') + len('"auc": 0.')
+    damaged.write_text(text[:at] + ("1" if text[at] != "1" else "2") + text[at + 1 :])
+    again, _ = run_job(*job(raw, tmp_path / "root", "old.csv.gz", "new.csv"), LOCAL, Silent())
+    assert [model["digest"] for model in again["models"]] == [model["digest"] for model in results["models"]]
+    assert any(f"{results['models'][-1]['artifact']} is damaged" in warning for warning in again["warnings"])
 
 
 @pytest.mark.timeout(60)
@@ -190,7 +208,7 @@ def test_the_job_ends_with_the_exit_code_of_the_error(raw: Path, tmp_path: Path)
     assert done.returncode == 3, done.stderr
     assert done.stdout == ""
     told = " ".join(done.stderr.split())
-    assert "column 'size', row 1: is not a number" in told
+    assert "column 'size', row 1: the value is not a number" in told
     assert "row 2: another number of columns; expected 7 columns; got 5" in told
     assert "Traceback" not in told
 

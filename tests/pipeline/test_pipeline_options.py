@@ -31,7 +31,6 @@ SMALL = [
     "teacher.model={hidden: [8], members: 2}",
     "student.training.epochs=2",
     "distill.constants=[0.5]",
-    "intervals=0",
     "metric=macro_f1",
 ]
 # Class names that are numbers of other classes: only names may be shown. The test rows have none of class "0".

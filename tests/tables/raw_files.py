@@ -73,10 +73,11 @@ def places(error: DataError) -> Sequence[tuple[str | None, int | None]]:
 
 HEADER = "y,x,c\n"
 GOOD = "no,1,a\n"
+PLAIN_TIME = "expected a number (or `time: timestamp` under splits in the card, for dates and times)"
 NUMBER = "a number (or list the text under format.null_values)"
 CLASSES = "one of 'no', 'yes'"
 UNKNOWN = "the label is not one of the classes"
-WHOLE = "a whole number from -2**63 to 2**63 - 1"
+WHOLE = "a whole number from -2**63 to 2**63 - 1 (or `type: text` under row_id in the card)"
 BARE = {"format": {"kind": "csv", "header": False, "names": ["y", "x", "c"]}}
 IDS = {"row_id": {"kind": "column", "column": "id"}}
 TEXT_IDS = {"row_id": {"kind": "column", "column": "id", "type": "text"}}
@@ -168,7 +169,7 @@ BAD: dict[str, tuple[dict[str, Any], str | bytes, list[str]]] = {
         [
             ", row 2: another number of columns; expected 3 columns; got 2: 'no,1'",
             ", row 3: another number of columns; expected 3 columns; got 4: 'no,1,a,4'",
-            f", column 'x', row 5: is not a number; expected {NUMBER}; got 'zz'",
+            f", column 'x', row 5: the value is not a number; expected {NUMBER}; got 'zz'",
         ],
     ),
     "open quote in the last column": (
@@ -188,7 +189,7 @@ BAD: dict[str, tuple[dict[str, Any], str | bytes, list[str]]] = {
     "text at row 900": (
         {},
         HEADER + GOOD * 899 + "no,1_0,a\n" + GOOD * 9,
-        [f", column 'x', row 900: is not a number; expected {NUMBER}; got '1_0'"],
+        [f", column 'x', row 900: the value is not a number; expected {NUMBER}; got '1_0'"],
     ),
     "labels": (
         {},
@@ -213,9 +214,9 @@ BAD: dict[str, tuple[dict[str, Any], str | bytes, list[str]]] = {
         policy(nan="error"),
         HEADER + "no,NaN,a\nno,-inf,a\nno,1e400,a\n",
         [
-            ", column 'x', row 1: is not a number (NaN); expected a number (or `nan: missing` in the card); got 'NaN'",
-            f", column 'x', row 2: is not a finite number; expected {NOT_FINITE}; got '-inf'",
-            f", column 'x', row 3: is not a finite number; expected {NOT_FINITE}; got '1e400'",
+            ", column 'x', row 1: the value is NaN; expected a number (or `nan: missing` in the card); got 'NaN'",
+            f", column 'x', row 2: the value is not a finite number; expected {NOT_FINITE}; got '-inf'",
+            f", column 'x', row 3: the value is not a finite number; expected {NOT_FINITE}; got '1e400'",
         ],
     ),
     "row ids": (
@@ -255,7 +256,7 @@ BAD: dict[str, tuple[dict[str, Any], str | bytes, list[str]]] = {
     "numbers as times": (
         timed("number"),
         "t,y,x,c\n2024-01-31,no,1,a\n",
-        [f", column 't', row 1: the time is not a number; expected {NUMBER}; got '2024-01-31'"],
+        [f", column 't', row 1: the time is not a number; {PLAIN_TIME}; got '2024-01-31'"],
     ),
     "arff head": (
         {"format": {"kind": "arff"}},
@@ -273,7 +274,7 @@ BAD: dict[str, tuple[dict[str, Any], str | bytes, list[str]]] = {
         ARFF + "% no, 1\nno, 1\n% one, two\nyes,q,a\n",
         [
             ", row 1: another number of columns; expected 3 columns; got 2: 'no, 1'",
-            f", column 'x', row 2: is not a number; expected {NUMBER}; got 'q'",
+            f", column 'x', row 2: the value is not a number; expected {NUMBER}; got 'q'",
         ],
     ),
     "sparse arff": (

@@ -121,8 +121,8 @@ class TestParquet:
 
     VALUES = (
         (None, {"y": ["no", None]}, "y", "the label is missing", None),
-        (None, {"x": ["1", "one"]}, "x", "is not a number", "'one'"),
-        (None, {"x": [1.0, -float("inf")]}, "x", "is not a finite number", "-inf"),
+        (None, {"x": ["1", "one"]}, "x", "the value is not a number", "'one'"),
+        (None, {"x": [1.0, -float("inf")]}, "x", "the value is not a finite number", "-inf"),
         (None, {"c": pa.array([b"a", b"\xe9"])}, "c", "the bytes are not UTF-8 text", r"b'\xe9'"),
         (None, {"c": pa.array([b"a", b"\xe9"]).view(pa.string())}, "c", "the bytes are not UTF-8 text", r"b'\xe9'"),
         (IDS, {"id": pa.array([1, 2**63], pa.uint64())}, "id", "the row id cannot be used", "9223372036854775808"),

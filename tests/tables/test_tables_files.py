@@ -63,7 +63,7 @@ class TestExpand:
     def test_nothing_named(self) -> None:
         with pytest.raises(ConfigError, match="no data files: the card raw names none") as caught:
             expand_files(make_card(), [])
-        assert caught.value.fix == "add them: --data FILE..."
+        assert caught.value.fix == "name them: tgeokd check --card CARD FILE..., or --data FILE... in a job"
 
     def test_every_name_that_leads_nowhere_is_told(self, folder: Path) -> None:
         (folder / "empty").mkdir()

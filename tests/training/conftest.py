@@ -43,7 +43,6 @@ class Small:
             "temperature": 2.0,
             "epochs": 4,
             "batch_rows": 100,
-            "intervals": 0,
         }
         return RunSpec(**{**values, **changes})  # type: ignore[arg-type]
 

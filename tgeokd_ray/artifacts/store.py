@@ -96,6 +96,26 @@ def find(root: Path | str, kind: str, name: str, inputs: str) -> Artifact | None
     return None
 
 
+def replaced(artifact: Artifact) -> list[str]:
+    """Labels of older versions made from the same inputs that are damaged, so that this one was made in their place."""
+    home = artifact.path.parent
+    older = [path for path in versions(home) if path.name < artifact.path.name]
+    return [
+        f"{artifact.kind}/{artifact.name}/{path.name}" for path in older if _damaged(path, artifact.manifest.inputs)
+    ]
+
+
+def _damaged(path: Path, inputs: str) -> bool:
+    try:
+        manifest = read_manifest(path)
+    except IntegrityError:
+        return True
+    if manifest.inputs != inputs:
+        return False
+    problems, sound = check_files(path, manifest)
+    return bool(problems or check_digests(path, sound, path.parent.parent.parent / ".cache" / "digests.json"))
+
+
 def latest(root: Path | str, kind: str, name: str) -> Artifact | None:
     """The newest whole version (sizes checked) of ROOT/kind/name; None if there is none."""
     home = Path(root) / check_name(kind) / check_name(name)

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.table import Table
 
 from tgeokd_ray import artifacts
 from tgeokd_ray.cli.lookup import MODELS, named, root_folder, run_results
-from tgeokd_ray.errors import IntegrityError, Problem
+from tgeokd_ray.errors import ConfigError, IntegrityError, Problem
 
 if TYPE_CHECKING:
     from tgeokd_ray.tables.cards import Card
@@ -122,7 +121,11 @@ def verify(root: str | None, labels: Sequence[str]) -> None:
 
 
 def list_artifacts(root: str | None, stream: IO[str], as_json: bool) -> None:
-    """Every whole artifact: label, files, bytes, rows, digest, parents."""
+    """Every whole artifact: label, files, bytes, rows, digest, parents. ConfigError where there is no such folder."""
+    if not root_folder(root).is_dir():
+        raise ConfigError(
+            f"there is no folder {root_folder(root)}", fix="name the root of the artifacts: tgeokd list ROOT"
+        )
     rows: list[dict[str, Any]] = [
         {
             "artifact": a.label,
@@ -138,13 +141,13 @@ def list_artifacts(root: str | None, stream: IO[str], as_json: bool) -> None:
         json.dump(rows, stream)
         stream.write("\n")
         return
-    table = Table(box=None, pad_edge=False)
-    for heading in ("artifact", "bytes", "rows", "digest", "parents"):
-        table.add_column(heading, justify="right" if heading in ("bytes", "rows") else "left")
+    # Plain lines of any length: a name that is cut can be neither copied nor searched for.
+    width = max([len(row["artifact"]) for row in rows], default=0)
+    print(f"{'artifact':<{width}}  {'bytes':>14}  {'rows':>12}  {'digest':<12}  parents")
     for row in rows:
-        parents = ", ".join(row["parents"].values())
-        table.add_row(row["artifact"], f"{row['bytes']:,}", f"{row['rows']:,}", row["digest"][:12], parents)
-    _console().print(table)
+        count = f"{row['rows']:,}" if row["rows"] else "-"
+        facts = f"{row['bytes']:>14,}  {count:>12}  {row['digest'][:12]}  {', '.join(row['parents'].values())}"
+        print(f"{row['artifact']:<{width}}  {facts}".rstrip())
 
 
 def collect(root: str | None, dry_run: bool) -> None:

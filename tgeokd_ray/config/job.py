@@ -122,7 +122,6 @@ class Job(Strict):
     feed: Literal["direct", "ray_data"] = "ray_data"
     metric: Metric = "auc"
     checkpoint_seconds: Positive = 15.0
-    intervals: Annotated[int, Field(ge=0)] = 200
     teacher: Teacher = Teacher()
     student: Student = Student()
     distill: Distill = Distill()

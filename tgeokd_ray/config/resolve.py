@@ -23,7 +23,6 @@ QUICK: dict[str, Any] = {
     "teacher": {"training": {"epochs": 2}},
     "student": {"training": {"epochs": 3}},
     "distill": {"constants": [0.5]},
-    "intervals": 0,
 }
 # The card that a root folder knows where nobody names one, and the path that it was read from.
 OwnCard = Callable[[str], tuple[str, Card]]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tgeokd_ray.artifacts import Artifact, open_artifact
+from tgeokd_ray.artifacts import Artifact, open_artifact, replaced
 from tgeokd_ray.config.job import Job
 from tgeokd_ray.errors import DataError, Problem
 from tgeokd_ray.events import Progress
@@ -112,10 +112,19 @@ class Chain:
         done = replay(plan)
         stage.reused = done is not None
         if done is None:
-            return self.engine().train(plan, self.progress, means)
+            done = self.engine().train(plan, self.progress, means)
+            for run in done:
+                if run.error is None:
+                    self._tell_damage(open_artifact(Path(run.artifact)))
+            return done
         for run in done:
             self._told(run.name, open_artifact(Path(run.artifact)), True)
         return done
 
     def _told(self, stage: str, artifact: Artifact, reused: bool) -> None:
+        self._tell_damage(artifact)
         self.progress.finished(stage, f"reused {artifact.label}" if reused else artifact.label)
+
+    def _tell_damage(self, artifact: Artifact) -> None:
+        for label in replaced(artifact):
+            self.progress.warned(f"{label} is damaged: tgeokd verify says how; {artifact.label} is in its place")

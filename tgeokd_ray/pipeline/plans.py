@@ -128,7 +128,6 @@ def _spec(job: Job, model: Model, training: Training, **places: Any) -> RunSpec:
         metric=job.metric,
         precision=job.precision,
         data_seed=job.seed,
-        intervals=job.intervals,
         checkpoint_seconds=job.checkpoint_seconds,
         **places,
     )

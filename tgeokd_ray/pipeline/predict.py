@@ -33,6 +33,10 @@ def predict(student: Path, data: Sequence[str], out: Path, progress: Progress) -
     files = raw_files(card, data)
     if not files:
         raise ConfigError(f"{artifact.label} was made from a synthetic table, which has no raw files to score")
+    if out.exists() and any(out.samefile(file) for file in files):
+        raise ConfigError(f"--out {out} is one of the files to score", fix="name another --out")
+    if not out.absolute().parent.is_dir():
+        raise ConfigError(f"--out {out}: there is no folder {out.parent}", fix="make it, or name another --out")
     predictor = Predictor(student)
     draft = out.with_name(f".{out.name}.tmp")
     rows = 0

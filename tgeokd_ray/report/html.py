@@ -120,7 +120,9 @@ def _models(results: Results) -> Markup:
     bayes = (results.get("extra") or {}).get("bayes_auc")
     if bayes is not None:
         rows.append(["best possible (Bayes)", fixed(bayes), *[MISSING] * (len(columns) + 1)])
-    note = "On the test split; intervals at 95% by resampled rows. A dash is a measure that is undefined or unknown."
+    resampled = any(f"{name}_interval" in model for model in results["models"] for name in ("auc", "nll", "accuracy"))
+    note = "On the test split" + ("; intervals at 95% by resampled rows." if resampled else ".")
+    note += " A dash is a measure that is undefined or unknown."
     if rates:
         note += " Found at 1%: the share of other rows found while 1% of the negative class raise a false alarm."
     return plots.section("Results", _grid("Models", ["model", *columns, "parameters", "rows/s"], rows), note)

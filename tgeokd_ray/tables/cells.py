@@ -21,7 +21,8 @@ from tgeokd_ray.tables.validation import did_you_mean
 Flags = NDArray[np.bool_]
 
 _NUMBER = "a number (or list the text under format.null_values)"
-_WHOLE_NUMBER = "a whole number from -2**63 to 2**63 - 1"
+_WHOLE_NUMBER = "a whole number from -2**63 to 2**63 - 1 (or `type: text` under row_id in the card)"
+_PLAIN_TIME = "a number (or `time: timestamp` under splits in the card, for dates and times)"
 
 
 @dataclass
@@ -101,15 +102,15 @@ class Cells:
             texts, numbers = raw, raw.cast(pa.float64(), safe=False)
         else:
             texts, _ = self._texts(piece, column.name)
-            numbers = self._parsed(texts, pl.Float64, column.name, "is not a number", _NUMBER)
+            numbers = self._parsed(texts, pl.Float64, column.name, "the value is not a number", _NUMBER)
         values = numbers.fill_null(np.nan).to_numpy(zero_copy_only=False)
         given = ~_flags(numbers.is_null())
         if column.nan == "error":
             expected = "a number (or `nan: missing` in the card)"
-            self._note(given & np.isnan(values), column.name, texts, "is not a number (NaN)", expected)
+            self._note(given & np.isnan(values), column.name, texts, "the value is NaN", expected)
         if column.inf == "error":
             expected = "a finite number (or `inf: clip` or `inf: missing` in the card)"
-            self._note(np.isinf(values), column.name, texts, "is not a finite number", expected)
+            self._note(np.isinf(values), column.name, texts, "the value is not a finite number", expected)
         return pa.array(values, mask=np.isnan(values))
 
     def _parsed(self, texts: pa.Array, kind: type[pl.DataType], name: str, what: str, expected: str) -> pa.Array:
@@ -177,7 +178,9 @@ class Cells:
         if self.card.splits.time == "number":
             if _is_number(raw.type):
                 return raw.cast(pa.float64(), safe=False).fill_null(np.nan)
-            numbers = self._parsed(self._texts(piece, name)[0], pl.Float64, name, "the time is not a number", _NUMBER)
+            numbers = self._parsed(
+                self._texts(piece, name)[0], pl.Float64, name, "the time is not a number", _PLAIN_TIME
+            )
             return numbers.fill_null(np.nan)
         if pa.types.is_temporal(raw.type):
             moments = raw.cast(pa.timestamp("us", tz=getattr(raw.type, "tz", None)), safe=False)

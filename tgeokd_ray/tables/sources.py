@@ -25,10 +25,16 @@ def expand_files(card: Card, data: Sequence[str | Path]) -> list[Path]:
     named = [str(name) for name in data] or list(card.files)
     if card.format.kind == "synthetic":
         if data:
-            raise ConfigError(f"the card {card.name} makes its own rows and takes no data", fix="name another --card")
+            raise ConfigError(
+                f"the card {card.name} makes its own rows and takes no data",
+                fix="name the card of your files: --card CARD.yaml; tgeokd check --draft FILE prints a first one",
+            )
         return []
     if not named:
-        raise ConfigError(f"no data files: the card {card.name} names none", fix="add them: --data FILE...")
+        raise ConfigError(
+            f"no data files: the card {card.name} names none",
+            fix="name them: tgeokd check --card CARD FILE..., or --data FILE... in a job",
+        )
     problems: list[Problem] = []
     found = [file for name in named for file in _files(name, _SUFFIXES[card.format.kind], problems)]
     if problems:

@@ -43,6 +43,9 @@ class Loop:
     log: MetricsLog
     progress: Progress
     _saved: float = field(default_factory=time.monotonic)
+    _clock: float | None = None
+    _seconds: float = 0.0
+    _steps: int = 0
 
     def run(self, state: State) -> State:
         """Train until the epochs or every student's patience are used up; the best state on valid is in `best_theta`.
@@ -68,6 +71,7 @@ class Loop:
             state, measures = self.step(state, rows, self._outer(state.step, total), state.step / total, masks)
             state = replace(state, totals={name: state.totals[name] + measures[name] for name in measures})
             self._check(state, measures, rows)
+            self._timed()
             self._log(state, steps)
             if state.step % steps:
                 yield state
@@ -75,6 +79,7 @@ class Loop:
 
     def _finish_epoch(self, state: State, steps: int) -> State:
         results = self.evaluate("valid", state)
+        self._clock = None
         value = torch.tensor([signed(r, self.spec.metric) for r in results], dtype=torch.float64).to(state.best)
         self._check_metric(value, results)
         state = state.with_best(value, self.spec.patience)
@@ -95,6 +100,20 @@ class Loop:
             self.step.problem, state.theta, batches, self.worker, table.negative, weighted=table.has_weights
         )
         return [summary.results() for summary in found]
+
+    @property
+    def rows_per_second(self) -> float | None:
+        """Rows of all workers per second of training, without starts, evaluation and the first step of an epoch."""
+        if not self._steps or not self._seconds:
+            return None
+        train = self.data.train
+        return train.rows / train.steps_per_epoch * self._steps / self._seconds
+
+    def _timed(self) -> None:
+        now = time.monotonic()
+        if self._clock is not None:
+            self._seconds, self._steps = self._seconds + now - self._clock, self._steps + 1
+        self._clock = now
 
     def _outer(self, step: int, total: int) -> Rows | None:
         """The outer batch of this inner step: every `every` steps once the warm-up is over, a pure function of it."""

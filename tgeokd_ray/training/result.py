@@ -19,6 +19,7 @@ from tgeokd_ray.training.steps import Problem
 from tgeokd_ray.training.worker import Worker
 
 COPIED = ("encoder.json", "card.json")
+REPLICATES = 200
 WITH_INTERVALS = ("auc", "nll", "accuracy")
 
 
@@ -64,9 +65,9 @@ def _with_intervals(evaluation: Evaluation, spec: RunSpec, weighted: bool) -> di
     """Results with 95 % bootstrap intervals by rows, while the pass is small enough to have kept its rows and they
     count alike."""
     results = evaluation.results()
-    if spec.intervals and evaluation.exact and not weighted:
+    if evaluation.exact and not weighted:
         for metric in WITH_INTERVALS:
-            found = evaluation.interval(metric, replicates=spec.intervals, seed=spec.data_seed)
+            found = evaluation.interval(metric, replicates=REPLICATES, seed=spec.data_seed)
             results[f"{metric}_interval"] = None if found is None else list(found)
     return results
 

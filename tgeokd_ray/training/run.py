@@ -43,18 +43,17 @@ def train_run(spec: RunSpec, inputs: str, worker: Worker, source: Source, progre
     if resumed is not None:
         progress.warned(f"{spec.name}: continued from step {state.step}")
     log = MetricsLog(Path(spec.folder) / "metrics.jsonl" if worker.rank == 0 else None, spec.name, state.step)
-    first, began = state.step, time.monotonic()
+    began = time.monotonic()
     progress.started(spec.name, spec.epochs * data.train.steps_per_epoch, "steps")
-    progress.advanced(spec.name, first)
+    progress.advanced(spec.name, state.step)
     dropout = Dropout(spec.model.get("dropout", 0.0), sum(spec.model.get("hidden", ())), spec.model_seeds)
-    state = Loop(spec, step, dropout, data, worker, checkpoints, log, progress).run(state)
+    loop = Loop(spec, step, dropout, data, worker, checkpoints, log, progress)
+    state = loop.run(state)
     seconds = time.monotonic() - began
     metrics = measure(spec, step.problem, state, data, worker)
     if worker.rank:
         return None
-    rows = (state.step - first) * data.train.rows / data.train.steps_per_epoch
-    record = {"seconds": seconds, "rows_per_second": rows / max(seconds, 1e-9) if rows else None}
-    artifact = commit(spec, state, data, metrics, record)
+    artifact = commit(spec, state, data, metrics, {"seconds": seconds, "rows_per_second": loop.rows_per_second})
     checkpoints.clear()
     return artifact
 

@@ -44,7 +44,7 @@ class RunSpec:
     """One training run, complete: a teacher has no `logits`, a student has one logits artifact per teacher.
 
     Paths are artifact versions. `model_seeds` has one entry per student of the pack (R); data and order come from
-    `data_seed`. `intervals` is the number of bootstrap replicates behind the test figures' intervals. `arguments()` is
+    `data_seed`. `arguments()` is
     what the artifact's digest covers: all but PLACES. With `ensemble` the pack's students, each trained and stopped on
     its own, become one model: the mean of their probabilities.
     """
@@ -65,7 +65,6 @@ class RunSpec:
     temperature: float = 1.0
     epochs: int = 10
     batch_rows: int = 1024
-    intervals: int = 200
     warm_up_steps: int = 0
     patience: int = 3
     metric: str = "auc"
