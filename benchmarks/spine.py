@@ -58,14 +58,16 @@ def workers(quick: bool) -> Iterator[Figure]:
             cwd=REPOSITORY / "benchmarks",
             capture_output=True,
             text=True,
-            timeout=600,
+            timeout=1200,
             check=False,
         )
         if done.returncode:
             raise SystemExit(done.stderr[-4000:])
         facts = json.loads(done.stdout.splitlines()[-1])
         ok = facts["difference"] <= bar and facts["steps"] >= 50
-        yield Figure(f"spine.two_workers.{precision}", facts["difference"], "max abs", f"<= {bar:g}", ok, context=facts)
+        yield Figure(
+            f"spine.two_workers.{precision}", facts["difference"], "max abs", f"<= {bar:g}", ok, facts["by_seed"], facts
+        )
 
 
 def reuse(quick: bool) -> Iterator[Figure]:
@@ -134,7 +136,7 @@ def killed_run(root: Path, limit: float | None, options: Sequence[str]) -> bool:
         process.wait()
     import psutil
 
-    psutil.wait_procs(family, timeout=60)
+    psutil.wait_procs(family, timeout=10)  # a user does not wait for Ray's last helpers either
     if not family and process.returncode:
         raise SystemExit(f"the job failed with {process.returncode}:\n{process.communicate()[1].decode()[-4000:]}")
     return bool(family)

@@ -10,12 +10,16 @@ import os
 import tempfile
 import time
 from pathlib import Path
+from statistics import median
 
 from tgeokd_ray.artifacts import load_tensors
 from tgeokd_ray.config.resolve import resolve
 from tgeokd_ray.events import Silent
 from tgeokd_ray.pipeline.job import Place, run_job
 
+# In float32 a row may come so close to a ReLU's kink that the order of a sum decides on which side it is; then its
+# embeddings take other steps, which float64 shows to be no fault. So the median of some seeds, and all of them beside.
+SEEDS = {"fp32": (0, 1, 2), "fp64": (0,)}
 SETTINGS = (
     "student.training.epochs=5",
     "student.training.patience=5",
@@ -27,9 +31,9 @@ SETTINGS = (
 )
 
 
-def tgeo(root: Path, workers: int, precision: str) -> tuple[dict[str, object], int]:
+def tgeo(root: Path, workers: int, precision: str, seed: int) -> tuple[dict[str, object], int]:
     """Parameters of the learned student, and its steps, of a job on `workers` workers."""
-    settings = [*SETTINGS, f"precision={precision}", f"workers={workers}"]
+    settings = [*SETTINGS, f"precision={precision}", f"workers={workers}", f"seed={seed}"]
     job, card = resolve({"root": str(root)}, settings=settings)
     results, _ = run_job(job, card, Place(), Silent())
     entry = next(model for model in results["models"] if model["name"] == "tgeo")
@@ -43,12 +47,16 @@ def tgeo(root: Path, workers: int, precision: str) -> tuple[dict[str, object], i
 
 
 def main(precision: str) -> None:
-    """Print one JSON line: steps, largest absolute difference, seconds; `precision` is fp32 or fp64."""
+    """Print one JSON line: steps, median and all largest differences over the seeds, seconds; fp32 or fp64."""
     began = time.monotonic()
+    differences, steps = [], 0
     with tempfile.TemporaryDirectory() as folder:
-        # both runs share the teacher and the logits that one worker made
-        one, steps = tgeo(Path(folder) / "root", 1, precision)
-        os.rename(Path(folder) / "root" / "students", Path(folder) / "students-of-one")
-        two, _ = tgeo(Path(folder) / "root", 2, precision)
-    difference = max(float((one[name] - two[name]).abs().max()) for name in one)  # type: ignore[operator]
-    print(json.dumps({"steps": steps, "difference": difference, "seconds": round(time.monotonic() - began, 1)}))
+        for seed in SEEDS[precision]:
+            # both runs share the teacher and the logits that one worker made
+            one, steps = tgeo(Path(folder) / "root", 1, precision, seed)
+            os.rename(Path(folder) / "root" / "students", Path(folder) / f"students-of-one-{seed}")
+            two, _ = tgeo(Path(folder) / "root", 2, precision, seed)
+            os.rename(Path(folder) / "root" / "students", Path(folder) / f"students-of-two-{seed}")
+            differences.append(max(float((one[name] - two[name]).abs().max()) for name in one))  # type: ignore[operator]
+    facts = {"steps": steps, "difference": median(differences), "by_seed": differences}
+    print(json.dumps({**facts, "seconds": round(time.monotonic() - began, 1)}))
