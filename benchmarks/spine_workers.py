@@ -10,7 +10,6 @@ import os
 import tempfile
 import time
 from pathlib import Path
-from statistics import median
 
 from tgeokd_ray.artifacts import load_tensors
 from tgeokd_ray.config.resolve import resolve
@@ -18,7 +17,7 @@ from tgeokd_ray.events import Silent
 from tgeokd_ray.pipeline.job import Place, run_job
 
 # In float32 a row may come so close to a ReLU's kink that the order of a sum decides on which side it is; then its
-# embeddings take other steps, which float64 shows to be no fault. So the median of some seeds, and all of them beside.
+# embeddings take other steps, which float64 shows to be no fault. The worst of some seeds counts; all stand beside it.
 SEEDS = {"fp32": (0, 1, 2), "fp64": (0,)}
 SETTINGS = (
     "student.training.epochs=5",
@@ -47,7 +46,7 @@ def tgeo(root: Path, workers: int, precision: str, seed: int) -> tuple[dict[str,
 
 
 def main(precision: str) -> None:
-    """Print one JSON line: steps, median and all largest differences over the seeds, seconds; fp32 or fp64."""
+    """Print one JSON line: steps, the largest difference and that of every seed, seconds; fp32 or fp64."""
     began = time.monotonic()
     differences, steps = [], 0
     with tempfile.TemporaryDirectory() as folder:
@@ -58,5 +57,5 @@ def main(precision: str) -> None:
             two, _ = tgeo(Path(folder) / "root", 2, precision, seed)
             os.rename(Path(folder) / "root" / "students", Path(folder) / f"students-of-two-{seed}")
             differences.append(max(float((one[name] - two[name]).abs().max()) for name in one))  # type: ignore[operator]
-    facts = {"steps": steps, "difference": median(differences), "by_seed": differences}
+    facts = {"steps": steps, "difference": max(differences), "by_seed": differences}
     print(json.dumps({**facts, "seconds": round(time.monotonic() - began, 1)}))

@@ -2,12 +2,14 @@
 
 import os
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from artifacts_faults import Crash, TestDisk, bury, make, shells, snapshot
 
-from tgeokd_ray.artifacts import Artifact, collect, lineage, staging, verify
+from tgeokd_ray.artifacts import Artifact, collect, lineage, staging, verify, write_json
+from tgeokd_ray.artifacts.owner import Owner
 
 DAY = 86_400
 
@@ -123,11 +125,16 @@ class TestCollect:
         ray = tmp_path / ".ray-0123"
         (ray / "attempt-0").mkdir(parents=True)
         (ray / "attempt-0" / "state.json").write_text("{}")
+        write_json(ray / "owner.json", asdict(Owner.current()))
         checkpoint = work.folder.parent
         assert collect(tmp_path, dry_run=False) == sorted([left, checkpoint])
         assert not checkpoint.exists()
         for path in (ray, *ray.rglob("*")):
-            os.utime(path, (time.time() - DAY - 60,) * 2)
+            os.utime(path, (time.time() - 2 * DAY,) * 2)
+        assert collect(tmp_path, dry_run=False) == [], "its driver lives, however silent it is"
+        write_json(ray / "owner.json", asdict(Owner.current()) | {"started": "1"})
+        os.utime(ray / "owner.json", (time.time() - 7200,) * 2)
+        os.utime(ray, (time.time() - 7200,) * 2)
         assert collect(tmp_path, dry_run=True) == [ray]
         assert ray.exists()
         assert collect(tmp_path, dry_run=False) == [ray]

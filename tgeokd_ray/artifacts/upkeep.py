@@ -15,10 +15,10 @@ from tgeokd_ray.artifacts.store import check_digests, check_files, list_artifact
 from tgeokd_ray.errors import IntegrityError, Problem, ProvenanceError, ResourceError
 
 UNKNOWN_AGE_SECONDS = 86_400.0
-# Staging of artifacts and of the checkpoints of a run.
-_SHELLS = (f"*/*/{STAGING}*", f"runs/*/checkpoints/*/{STAGING}*")
-# What Ray keeps of a worker group, which goes with the driver unless that was killed. It names no owner.
-_RAY = ".ray-*"
+# What Ray keeps of a worker group, with the driver as its owner; it goes with the driver unless that was killed.
+_RAY = ".ray-"
+# Beside staging of artifacts and of the checkpoints of a run.
+_LEFT_BEHIND = (f"*/*/{STAGING}*", f"runs/*/checkpoints/*/{STAGING}*", f"{_RAY}*")
 
 
 @dataclass(frozen=True)
@@ -85,31 +85,28 @@ def collect(
     unknown_age_seconds: float = UNKNOWN_AGE_SECONDS,
     disk: Disk = DISK,
 ) -> list[Path]:
-    """Remove the staging folders of dead owners, of artifacts and checkpoints, that nothing has touched for
-    `min_age_seconds`; returns them.
+    """Remove what dead owners left and nothing has touched for `min_age_seconds`: staging of artifacts and checkpoints,
+    and the files that Ray kept of a worker group; returns the folders.
 
-    Without a judgement on its owner (on another host, or what Ray left in the root) a folder goes after
-    `unknown_age_seconds` of silence. A living owner's folder and every committed version stay. With `dry_run` nothing
-    is removed. Killed half way, the next one goes on.
+    An owner on another host cannot be judged: its folder goes after `unknown_age_seconds` of silence. A living owner's
+    folder and every committed version stay. With `dry_run` nothing is removed. Killed half way, the next one goes on.
     """
     least = {"gone": min_age_seconds, "unknown": max(min_age_seconds, unknown_age_seconds), "alive": float("inf")}
     removed = []
-    for shell in sorted(found for pattern in _SHELLS for found in Path(root).glob(pattern)):
+    for shell in sorted(found for pattern in _LEFT_BEHIND for found in Path(root).glob(pattern)):
         owner = read_owner(shell)
         if _idle_seconds(shell) < least[owner.state() if owner else "gone"]:
             continue
         if dry_run or _remove(shell, disk):
             removed.append(shell)
-    for folder in sorted(Path(root).glob(_RAY)):
-        if _idle_seconds(folder) >= least["unknown"]:
-            if not dry_run:
-                shutil.rmtree(folder, ignore_errors=True)
-            removed.append(folder)
     return removed
 
 
 def _remove(shell: Path, disk: Disk) -> bool:
     """False where a run took the folder up in the meantime."""
+    if shell.name.startswith(_RAY):  # folders in folders, which no attempt ever takes up again
+        shutil.rmtree(shell, ignore_errors=True)
+        return True
     with explained(shell):
         try:
             take(shell, disk, unknown_too=True)
