@@ -12,6 +12,7 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parent.parent
 PACKAGE = sorted((REPOSITORY / "tgeokd_ray").rglob("*.py"))
 JOBS = sorted((REPOSITORY / "jobs").glob("*.py"))
+BESIDE = sorted(file for folder in ("tests", "benchmarks") for file in (REPOSITORY / folder).rglob("*.py"))
 
 MAX_FILE_LINES = 300
 MAX_FUNCTION_LINES = 60
@@ -155,6 +156,11 @@ def test_files_and_functions_are_short(path: Path) -> None:
     lengths = {f"{f.name} (line {f.lineno})": (f.end_lineno or f.lineno) - f.lineno + 1 for f in functions}
     assert len(source.splitlines()) <= MAX_FILE_LINES
     assert not {name: lines for name, lines in lengths.items() if lines > MAX_FUNCTION_LINES}
+
+
+@pytest.mark.parametrize("path", BESIDE, ids=relative)
+def test_tests_and_benchmarks_are_short(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_FILE_LINES
 
 
 @pytest.mark.parametrize("path", JOBS, ids=relative)
