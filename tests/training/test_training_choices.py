@@ -8,7 +8,7 @@ import pytest
 from training_runs import Killed, StopsAt, run
 from worker_ranks import checkpoint_step, on_ranks
 
-from tgeokd_ray.artifacts import load_tensors
+from tgeokd_ray.artifacts import load_tensors, open_artifact
 from tgeokd_ray.errors import DataError
 from tgeokd_ray.events import Silent
 from tgeokd_ray.objectives.rules import RULES
@@ -79,3 +79,12 @@ def test_all_workers_go_on_from_the_checkpoint_that_worker_0_chose(small, tmp_pa
     step, error = on_ranks(2, checkpoint_step, [folder, tmp_path / "late"], "tgeo", inputs)
     assert step == first
     assert "late" in error, "a worker that does not see it says so and does not start apart"
+
+
+def test_the_pace_counts_rows_and_training_time_alone(small) -> None:  # type: ignore[no-untyped-def]
+    (finished,) = run(small.spec())
+    record = open_artifact(finished.artifact).manifest.record
+    timed = 600 / 6 * (24 - 4)  # 4 epochs of 6 steps on 600 rows; the first step of each is not timed
+    assert finished.metrics["rows_per_second"] * record["seconds"] >= timed, "evaluation is no training time"
+    (one_step,) = run(small.spec("one-step", batch_rows=100_000))
+    assert one_step.metrics["rows_per_second"] is None, "there is nothing to time beside first steps"
