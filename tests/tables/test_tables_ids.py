@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from tgeokd_ray.errors import ConfigError
+from tgeokd_ray.hashing import key, keyed, mix, shares
 from tgeokd_ray.tables.cards import SPLITS
-from tgeokd_ray.tables.hashing import key, keyed, mix, shares, text_hash
 from tgeokd_ray.tables.ids import UNUSED, assign_splits, file_row_ids, repeated_ids, text_ids
+from tgeokd_ray.tables.text_hash import text_hash
 
 STEP = 0x9E3779B97F4A7C15
 IDS = np.arange(20_000, dtype=np.int64)

@@ -13,8 +13,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tgeokd_ray.errors import DataError, Problem
+from tgeokd_ray.hashing import key
 from tgeokd_ray.tables.cards import CategoricalColumn
-from tgeokd_ray.tables.hashing import key, text_hash
+from tgeokd_ray.tables.text_hash import text_hash
 
 MISSING, UNSEEN, RESERVED_IDS = 0, 1, 2
 MAX_DISTINCT = 5_000_000

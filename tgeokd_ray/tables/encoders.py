@@ -14,9 +14,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tgeokd_ray.errors import DataError, IntegrityError
+from tgeokd_ray.hashing import key, keyed
 from tgeokd_ray.tables.cards import Card, CategoricalColumn
 from tgeokd_ray.tables.categorical import MAX_DISTINCT, Counter, Space, count_values, space_name
-from tgeokd_ray.tables.hashing import key, keyed
 from tgeokd_ray.tables.numeric import NumericEncoding, NumericSummary
 
 FORMAT = 1

@@ -11,8 +11,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tgeokd_ray.errors import SHOWN, ConfigError
+from tgeokd_ray.hashing import key, mix, shares
 from tgeokd_ray.tables.cards import SPLITS
-from tgeokd_ray.tables.hashing import key, mix, shares, text_hash
+from tgeokd_ray.tables.text_hash import text_hash
 
 Ids = NDArray[np.int64]
 Codes = NDArray[np.int8]

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tgeokd_ray.errors import DataError, Problem
+from tgeokd_ray.hashing import Words
 from tgeokd_ray.tables.cards import NumericColumn
-from tgeokd_ray.tables.hashing import Words
 
 Floats = NDArray[np.float64]
 

@@ -14,8 +14,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tgeokd_ray.errors import ConfigError, Problem
+from tgeokd_ray.hashing import Words, key, shares
 from tgeokd_ray.tables.cards import LABEL, ROW, Card
-from tgeokd_ray.tables.hashing import Words, key, shares
 from tgeokd_ray.tables.validation import did_you_mean
 
 Floats = NDArray[np.float64]
