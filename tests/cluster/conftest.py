@@ -18,6 +18,7 @@ from tgeokd_ray.artifacts import Artifact, Staging, staging, write_file
 from tgeokd_ray.cluster.connect import Connection, connect
 from tgeokd_ray.config.resolve import resolve
 from tgeokd_ray.events import Silent
+from tgeokd_ray.feed.storage import Storage
 from tgeokd_ray.pipeline.job import Place, run_job
 from tgeokd_ray.tables.cards import PACKAGED
 
@@ -107,5 +108,11 @@ def encoded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Artifact, Artifac
         for name, row_id, label in zip(names, ids, labels, strict=True):
             _add(staged, name, _shard(row_id, {"logits": generator.normal(size=(rows, 3)).astype(np.float32)}), label)
         counts = np.bincount(np.concatenate(labels)).tolist()
-        means = {"num_classes": CLASSES, "classes": list("abc"), "class_means": MEANS, "class_counts": counts}
+        means = {
+            "num_classes": CLASSES,
+            "classes": list("abc"),
+            "class_means": MEANS,
+            "class_counts": counts,
+            "storage": Storage().to_json(),
+        }
         return table, staged.commit(schema=means, record={})

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from tgeokd_ray.artifacts import staging
 from tgeokd_ray.feed import EncodedTable, LogitsTable, Unit
+from tgeokd_ray.feed.storage import Storage
 
 CLASSES = ("normal", "dos", "probe")
 
@@ -146,6 +147,7 @@ def write_logits(
             "classes": list(classes),
             "class_means": means or [[0.8, 0.1, 0.1], [0.2, 0.5, 0.3], [0.25, 0.25, 0.5]],
             "class_counts": list(counts),
+            "storage": Storage().to_json(),
         }
         return LogitsTable.open(stage.commit(schema=schema).path)
 

@@ -16,8 +16,9 @@ from feed_fixtures import Columns, fixed, make_columns, select, shuffled, write_
 
 from tgeokd_ray.errors import IntegrityError, ProvenanceError
 from tgeokd_ray.feed import DirectReader, EncodedTable, Feed, LogitsTable, Rows, Sampler, Unit
-from tgeokd_ray.feed.parquet import logits_values, read_group
+from tgeokd_ray.feed.parquet import read_group
 from tgeokd_ray.feed.reader import AHEAD_UNITS
+from tgeokd_ray.feed.storage import Storage
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +178,7 @@ def test_every_row_that_is_not_finite_is_counted() -> None:
     values = np.zeros((50, 2), np.float32)
     values[10:40, 0] = np.nan
     with pytest.raises(IntegrityError) as caught:
-        logits_values(pa.chunked_array([fixed(values)]), Path("a.parquet"), 2)
+        Storage().decode(pa.table({"logits": fixed(values)}), Path("a.parquet"), 2)
     assert (len(caught.value.problems), caught.value.total) == (20, 30)
     assert caught.value.problems[0].row == 11
 
@@ -189,14 +190,14 @@ def test_every_row_that_is_not_finite_is_counted() -> None:
 def test_logits_of_another_type_are_refused(column: pa.Array) -> None:
     """P8."""
     with pytest.raises(IntegrityError, match=r"wrong type; expected .*float.*\[2\]"):
-        logits_values(pa.chunked_array([column]), Path("a.parquet"), 2)
+        Storage().decode(pa.table({"logits": column}), Path("a.parquet"), 2)
 
 
 def test_a_null_among_the_logits_is_refused() -> None:
     for values in ([[1.0, 2.0], None], [[1.0, None]]):
         column = pa.chunked_array([pa.array(values, pa.list_(pa.float32(), 2))])
         with pytest.raises(IntegrityError, match="null"):
-            logits_values(column, Path("a.parquet"), 2)
+            Storage().decode(pa.table({"logits": column}), Path("a.parquet"), 2)
 
 
 @pytest.mark.parametrize("kind", ["table", "logits"])

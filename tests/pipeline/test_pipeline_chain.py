@@ -177,11 +177,11 @@ def test_p1_p2_p3_a_teacher_of_another_table_scores_nothing(whole, card_file: Pa
     card["format"] |= {"seed": 8}
     other.write_text(yaml.safe_dump(card))
     job, changed = small_job(other, tmp_path)
-    (table,) = run_stage("encode", job, changed, {}, LOCAL, Silent())
+    table = run_stage("encode", job, changed, {}, LOCAL, Silent())
     teacher = latest(root, "teachers", "synthetic_ctr")
     assert teacher is not None
     with pytest.raises(ProvenanceError, match=r"was made from tables/synthetic_ctr/v000001 .* but tables/") as caught:
-        run_stage("precompute", job, changed, {"table": table, "teacher": teacher}, LOCAL, Silent())
+        run_stage("precompute", job, changed, {"table": table, "teacher": [teacher]}, LOCAL, Silent())
     assert caught.value.exit_code == 4
     assert not (tmp_path / "logits").exists()
 
@@ -199,12 +199,12 @@ def test_a_split_without_rows_is_said_before_anything_is_trained(card_file: Path
 def test_stages_run_one_by_one_give_the_same_artifacts(whole, card_file: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     _, _, root = whole
     job, card = small_job(card_file, tmp_path)
-    (table,) = run_stage("encode", job, card, {}, LOCAL, Silent())
-    (teacher,) = run_stage("teacher", job, card, {"table": table}, LOCAL, Silent())
-    (logits,) = run_stage("precompute", job, card, {"table": table, "teacher": teacher}, LOCAL, Silent())
+    table = run_stage("encode", job, card, {}, LOCAL, Silent())
+    teacher = run_stage("teacher", job, card, {"table": table}, LOCAL, Silent())
+    logits = run_stage("precompute", job, card, {"table": table, "teacher": teacher}, LOCAL, Silent())
     students = run_stage("distill", job, card, {"table": table, "logits": logits}, LOCAL, Silent())
     expected = digests(root)
-    for artifact in (table, teacher, logits, *students):
+    for artifact in (*table, *teacher, *logits, *students):
         assert expected[artifact.label] == artifact.digest
 
 

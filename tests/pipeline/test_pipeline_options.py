@@ -257,7 +257,7 @@ def test_another_card_than_the_tables_is_refused(  # type: ignore[no-untyped-def
     table = table_of(whole[2])
     job, card = resolve({"card": str(tmp_path / "card.yaml"), "root": str(whole[2])})
     with pytest.raises(ConfigError) as caught:
-        run_stage("teacher", job, card, {"table": table}, LOCAL, Silent())
+        run_stage("teacher", job, card, {"table": [table]}, LOCAL, Silent())
     text = str(caught.value)
     assert f"the card {card.name} ({tmp_path / 'card.yaml'}) did not make tables/numbered/v000001" in text
     assert f": {differing} differ" in text

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_table import make_small
 from training_runs import Killed, Once, StopsAt, run
 
 from tgeokd_ray.artifacts import open_artifact, read_json
@@ -145,8 +146,6 @@ def test_a_user_error_ends_its_own_run_only(small) -> None:  # type: ignore[no-u
 
 
 def test_p2_logits_of_another_table_are_refused(small, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    from conftest import make_small  # type: ignore[import-not-found]
-
     other = make_small(tmp_path / "second", seed=4)
     (finished,) = run(small.spec(logits=(str(other.logits.path),)))
     assert isinstance(finished.error, ProvenanceError)

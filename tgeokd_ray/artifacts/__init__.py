@@ -11,7 +11,15 @@ from tgeokd_ray.artifacts.json_files import read_json, write_json
 from tgeokd_ray.artifacts.manifest import Artifact, FileEntry, Manifest, Parent, inputs_digest
 from tgeokd_ray.artifacts.names import check_name
 from tgeokd_ray.artifacts.owner import held
-from tgeokd_ray.artifacts.store import find, latest, list_artifacts, open_artifact, replaced, version_folders
+from tgeokd_ray.artifacts.store import (
+    find,
+    latest,
+    list_artifacts,
+    open_artifact,
+    replaced,
+    siblings,
+    version_folders,
+)
 from tgeokd_ray.artifacts.tensors import load_tensors, save_tensors
 from tgeokd_ray.artifacts.upkeep import Ancestor, collect, lineage, require_parent, verify
 
@@ -42,6 +50,7 @@ __all__ = [
     "replaced",
     "require_parent",
     "save_tensors",
+    "siblings",
     "staging",
     "verify",
     "version_folders",

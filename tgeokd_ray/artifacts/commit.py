@@ -9,6 +9,7 @@ ROOT/kind/name/.staging-<inputs>/owner.json     the lock
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -98,6 +99,25 @@ class Staging:
     def add(self, entry: FileEntry) -> None:
         """Make a file that `write_file` wrote, here or in another process, a part of the artifact."""
         self._entries[check_file_name(entry.path)] = entry
+
+    def take_over(self, other: Artifact, entry: FileEntry) -> FileEntry:
+        """Make a file of another artifact a part of this one, without a second copy of its bytes where the file system
+        links files; it is hashed again. IntegrityError where its bytes are not those of its entry."""
+        source = other.file(entry.path)
+
+        def link(target: Path) -> None:
+            try:
+                self._disk.link(source, target)
+            except OSError:  # another file system, or one without links
+                shutil.copyfile(source, target)
+
+        taken = self.write(entry.path, link, rows=entry.rows, extra=entry.extra)
+        if taken.sha256 != entry.sha256:
+            del self._entries[entry.path]
+            expected, got = f"sha256 {entry.sha256}", taken.sha256
+            problem = Problem("the bytes differ", file=str(source), expected=expected, got=got)
+            raise IntegrityError([problem], fix=f"move {other.label} away and run the same command again")
+        return taken
 
     def commit(self, schema: Mapping[str, Any], record: Mapping[str, Any] | None = None) -> Artifact:
         """Show the artifact, made of the added files, as the next free version.

@@ -118,8 +118,13 @@ def _damaged(path: Path, inputs: str) -> bool:
 
 def latest(root: Path | str, kind: str, name: str) -> Artifact | None:
     """The newest whole version (sizes checked) of ROOT/kind/name; None if there is none."""
+    return next(iter(siblings(root, kind, name)), None)
+
+
+def siblings(root: Path | str, kind: str, name: str) -> list[Artifact]:
+    """Every whole version (sizes checked) of ROOT/kind/name, newest first."""
     home = Path(root) / check_name(kind) / check_name(name)
-    return next((artifact for path in versions(home) if (artifact := _open_or_none(path)) is not None), None)
+    return [artifact for path in versions(home) if (artifact := _open_or_none(path)) is not None]
 
 
 def version_folders(root: Path | str) -> list[Path]:

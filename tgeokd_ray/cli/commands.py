@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -51,7 +51,7 @@ def stage(
     address: str | None,
     config: str | None,
     settings: Sequence[str],
-    inputs: dict[str, str],
+    inputs: Mapping[str, Sequence[str]],
 ) -> None:
     """Run one stage of the chain on named artifacts; where nobody names a card, the one in the table is taken."""
     from tgeokd_ray.config.resolve import resolve
@@ -60,11 +60,11 @@ def stage(
     from tgeokd_ray.report.terminal import TerminalProgress
 
     def of_table(root: str) -> tuple[str, Card]:
-        return own_card(named(root_folder(root), inputs["table"], "tables"))
+        return own_card(named(root_folder(root), inputs["table"][0], "tables"))
 
     job, card = resolve(options, config=config, settings=settings, own_card=of_table if "table" in inputs else None)
     kinds = {"table": "tables", "teacher": "teachers", "logits": "logits"}
-    given = {role: named(root_folder(job.root), label, kinds[role]) for role, label in inputs.items()}
+    given = {role: [named(root_folder(job.root), label, kinds[role]) for label in inputs[role]] for role in inputs}
     with TerminalProgress() as progress:
         made = run_stage(name, job, card, given, Place(local, address), progress)
     for artifact in made:

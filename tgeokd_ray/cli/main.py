@@ -85,13 +85,13 @@ def teacher(
 ) -> None:
     """Table to teachers/NAME."""
     options = {"card": card, "root": root, "seed": seed, "workers": workers}
-    _stage("teacher", options, local, address, debug, config, settings, table=table)
+    _stage("teacher", options, local, address, debug, config, settings, table=[table])
 
 
 @app.command()
 def precompute(
     table: Table,
-    by: Annotated[str, typer.Argument(metavar="TEACHER", help="A teacher: teachers/NAME.")],
+    by: Annotated[list[str], typer.Argument(metavar="TEACHER...", help="A teacher, or those of all folds in order.")],
     card: StageCard = None,
     root: Root = None,
     config: Config = None,
@@ -102,13 +102,13 @@ def precompute(
 ) -> None:
     """Table and teacher to logits/NAME with class means. Every student uses them from now on."""
     options = {"card": card, "root": root}
-    _stage("precompute", options, local, address, debug, config, settings, table=table, teacher=by)
+    _stage("precompute", options, local, address, debug, config, settings, table=[table], teacher=by)
 
 
 @app.command()
 def distill(
     table: Table,
-    logits: Annotated[str, typer.Argument(metavar="LOGITS", help="Logits: logits/NAME.")],
+    logits: Annotated[list[str], typer.Argument(metavar="LOGITS...", help="Logits of one or several teachers.")],
     card: StageCard = None,
     root: Root = None,
     seed: Seed = None,
@@ -121,7 +121,7 @@ def distill(
 ) -> None:
     """Table and logits to students/NAME-*. One learns from labels, one with each constant, one is TGeo-KD."""
     options = {"card": card, "root": root, "seed": seed, "workers": workers}
-    _stage("distill", options, local, address, debug, config, settings, table=table, logits=logits)
+    _stage("distill", options, local, address, debug, config, settings, table=[table], logits=logits)
 
 
 @app.command()
@@ -211,7 +211,7 @@ def _stage(
     debug: bool,
     config: str | None = None,
     settings: list[str] | None = None,
-    **artifacts: str,
+    **artifacts: list[str],
 ) -> None:
     from tgeokd_ray.cli import commands
 

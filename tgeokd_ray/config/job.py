@@ -64,10 +64,43 @@ class Training(Strict):
 
 
 class Teacher(Strict):
-    """The large network; it trains on the `teacher` split and never sees a student's row."""
+    """The large network; it trains on the `teacher` split and never sees a student's row.
+
+    With `folds` F > 1 there are F of them, trained on `train` but for a fold each, and every row is scored by the one
+    that has not seen it. `in_sample` trains one on the student's own rows: distillation then gains little.
+    """
 
     model: Model = Model(kind="dcnv2", hidden=(128, 64), embedding=8, dropout=0.1, members=3)
     training: Training = Training(epochs=20, optimizer=Optimizer(learning_rate=2e-3))
+    folds: Annotated[int, Field(ge=1, le=254)] = 1
+    in_sample: bool = False
+
+    @field_validator("in_sample")
+    @classmethod
+    def _folds_or_in_sample(cls, value: bool, info: ValidationInfo) -> bool:
+        both = value and info.data.get("folds", 1) > 1
+        raise_all(["true contradicts folds: with folds no teacher scores its own rows; leave one out"] if both else [])
+        return value
+
+    @property
+    def split(self) -> str:
+        """The split that the teacher, or the teachers of all folds, train on."""
+        return "train" if self.in_sample or self.folds > 1 else "teacher"
+
+
+class Logits(Strict):
+    """How the teacher's logits are stored, and of which splits. `top_k` keeps the largest k of a row and the mass of
+    the rest; float16 and bfloat16 halve the bytes, and their error is measured and recorded."""
+
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    top_k: Count | None = None
+    splits: tuple[Literal["teacher", "train", "outer", "valid", "test"], ...] = ("train", "outer", "valid", "test")
+
+    @field_validator("splits")
+    @classmethod
+    def _each_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        raise_all(["must name at least one split, and each once"] if not value or len(set(value)) < len(value) else [])
+        return value
 
 
 class Student(Strict):
@@ -123,6 +156,7 @@ class Job(Strict):
     metric: Metric = "auc"
     checkpoint_seconds: Positive = 15.0
     teacher: Teacher = Teacher()
+    logits: Logits = Logits()
     student: Student = Student()
     distill: Distill = Distill()
 

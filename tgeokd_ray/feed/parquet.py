@@ -1,16 +1,14 @@
-"""Parquet reads whose damage is noticed and named. C classes."""
+"""Parquet reads whose damage is noticed and named."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
-from tgeokd_ray.errors import SHOWN, IntegrityError, Problem
+from tgeokd_ray.errors import IntegrityError, Problem
 
 REMAKE = "verify the artifact (tgeokd verify) and make it again"
 
@@ -39,26 +37,3 @@ def _read(path: Path, columns: Sequence[str], rows: int, read: Callable[[pq.Parq
     if problems:
         raise IntegrityError(problems, fix=REMAKE)
     return table
-
-
-def logits_values(column: pa.ChunkedArray, path: Path, num_classes: int) -> NDArray[np.float32]:
-    """The values [N, C] of a column of logits, without a copy where it is one piece.
-
-    IntegrityError for another type or width, a null, and values that are not finite.
-    """
-    array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-    expected = pa.list_(pa.float32(), num_classes)
-    lists = pa.types.is_fixed_size_list(array.type)
-    if not (lists and array.type.list_size == num_classes and array.type.value_type == pa.float32()):
-        problem = Problem("wrong type", str(path), "logits", expected=str(expected), got=str(array.type))
-        raise IntegrityError([problem], fix=REMAKE)
-    if array.null_count or array.flatten().null_count:
-        raise IntegrityError([Problem("a value is missing (null)", str(path), "logits")], fix=REMAKE)
-    values: NDArray[np.float32] = array.flatten().to_numpy().reshape(-1, num_classes)
-    bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
-    if len(bad):
-        shown = [
-            Problem("not finite", str(path), "logits", int(k) + 1, got=str(values[k].tolist())) for k in bad[:SHOWN]
-        ]
-        raise IntegrityError(shown, fix="train the teacher again and run tgeokd precompute", total=len(bad))
-    return values

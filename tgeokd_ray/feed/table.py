@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from tgeokd_ray.artifacts import Artifact, FileEntry
 from tgeokd_ray.errors import ConfigError, Problem, ProvenanceError
+from tgeokd_ray.feed.storage import Storage
 from tgeokd_ray.feed.units import Shards, Unit, entry_units, open_kind
 
 __all__ = ["EncodedTable", "LogitsTable", "Unit"]
@@ -114,8 +115,8 @@ class EncodedTable:
 class LogitsTable:
     """An artifact of kind "logits": one teacher's logits for the rows of a table's splits, and class means.
 
-    Its shards have the names of the table's, with columns row_id and logits [C] float32. With `table`, `open` also
-    makes sure that the two belong together.
+    Its shards have the names of the table's, with columns row_id, fold and those of `storage`. With `table`, `open`
+    also makes sure that the two belong together.
     """
 
     artifact: Artifact
@@ -135,6 +136,11 @@ class LogitsTable:
     @property
     def classes(self) -> tuple[str, ...]:
         return tuple(self.artifact.manifest.schema["classes"])
+
+    @cached_property
+    def storage(self) -> Storage:
+        """How the logits of a row are stored."""
+        return Storage.from_json(self.artifact.manifest.schema["storage"])
 
     @property
     def class_counts(self) -> NDArray[np.int64]:

@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tgeokd_ray.errors import IntegrityError, Problem, ProvenanceError
-from tgeokd_ray.feed.parquet import logits_values, read_group, read_shard
+from tgeokd_ray.feed.parquet import read_group, read_shard
 from tgeokd_ray.feed.table import EncodedTable, LogitsTable
 from tgeokd_ray.feed.units import Unit
 
@@ -21,7 +21,7 @@ Ids = NDArray[np.int64]
 class Teacher(Protocol):
     """One teacher's logits for any unit of a split."""
 
-    def column(self, unit: Unit, row_ids: pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    def column(self, unit: Unit, row_ids: pa.ChunkedArray) -> pa.Array:
         """Logits of the unit's rows, whose ids are `row_ids`: float32 lists of size C."""
 
 
@@ -43,12 +43,11 @@ class Aligned:
     def __init__(self, logits: LogitsTable) -> None:
         self._logits = logits
 
-    def column(self, unit: Unit, row_ids: pa.ChunkedArray) -> pa.ChunkedArray:
+    def column(self, unit: Unit, row_ids: pa.ChunkedArray) -> pa.Array:
         del row_ids
-        path = self._logits.artifact.file(unit.shard)
-        column = read_group(path, unit.group, unit.rows, ["logits"]).column("logits")
-        logits_values(column, path, len(self._logits.classes))
-        return column
+        path, storage = self._logits.artifact.file(unit.shard), self._logits.storage
+        stored = read_group(path, unit.group, unit.rows, storage.columns)
+        return _lists(storage.decode(stored, path, len(self._logits.classes)))
 
 
 class Joined:
@@ -60,9 +59,9 @@ class Joined:
         ids, values = [np.empty(0, np.int64)], [np.empty((0, num_classes), np.float32)]
         for shard in logits.shards(split):
             path = logits.artifact.file(shard)
-            table = read_shard(path, logits.entry(shard).rows or 0, ["row_id", "logits"])
+            table = read_shard(path, logits.entry(shard).rows or 0, ["row_id", *logits.storage.columns])
             ids.append(table.column("row_id").to_numpy())
-            values.append(logits_values(table.column("logits"), path, num_classes))
+            values.append(logits.storage.decode(table, path, num_classes))
         unsorted = np.concatenate(ids)
         order = np.argsort(unsorted, kind="stable")
         self._ids, self._values = unsorted[order], np.concatenate(values)[order]
@@ -75,8 +74,7 @@ class Joined:
         del unit
         wanted = row_ids.to_numpy()
         self.check_complete([wanted])
-        values = self._values[np.searchsorted(self._ids, wanted)]
-        return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
+        return _lists(self._values[np.searchsorted(self._ids, wanted)])
 
     def check_complete(self, parts: Iterable[Ids]) -> None:
         """ProvenanceError, with their number and the first of them, when some of the ids have no logits."""
@@ -92,6 +90,10 @@ class Joined:
             shown = ", ".join(map(str, first)) + (", ..." if missing > len(first) else "")
             what = f"{self._label} has no logits for {missing} of {total} rows of split {self._split!r}"
             raise ProvenanceError(f"{what} (row ids {shown})", fix="run tgeokd precompute on this table")
+
+
+def _lists(values: NDArray[np.float32]) -> pa.Array:
+    return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
 
 
 def _ids(table: EncodedTable, shard: str) -> Ids:

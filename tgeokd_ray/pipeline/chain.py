@@ -15,7 +15,7 @@ from tgeokd_ray.errors import DataError, Problem
 from tgeokd_ray.events import Progress
 from tgeokd_ray.pipeline.engine import Engine
 from tgeokd_ray.pipeline.plans import StudentsPlan, students_plan, teacher_plan
-from tgeokd_ray.pipeline.precompute import precompute
+from tgeokd_ray.pipeline.precompute import Scoring, precompute
 from tgeokd_ray.tables.cards import SPLITS, Card
 from tgeokd_ray.training.reuse import Plan, replay
 from tgeokd_ray.training.spec import Finished
@@ -70,30 +70,36 @@ class Chain:
 
     def check_splits(self, table: Artifact) -> None:
         """DataError, before anything is trained, for every split without rows that a later stage needs."""
-        rows = table.manifest.schema["rows"]
-        empty = [split for split in SPLITS if not rows.get(split)]
+        rows, teacher = table.manifest.schema["rows"], self.job.teacher
+        needed = [split for split in SPLITS if split != "teacher" or teacher.split == "teacher"]
+        empty = [split for split in needed if not rows.get(split)]
         if empty:
             problems = [Problem(f"no row goes to the split {split!r}, which the job needs") for split in empty]
             raise DataError(problems, fix=f"give it a share under `splits` in the card {self.card.name}")
+        if "teacher" not in needed and rows.get("teacher"):
+            self.progress.warned(
+                f"{rows['teacher']} rows of the split 'teacher' are not used: the teacher trains on {teacher.split!r}"
+            )
 
-    def teacher(self, table: Artifact) -> Artifact:
-        """Table to `teachers/NAME`."""
+    def teachers(self, table: Artifact) -> list[Artifact]:
+        """Table to `teachers/NAME`, or one for each fold."""
         with self._stage("teacher") as stage:
-            (run,) = self._runs(teacher_plan(self.job, self.card.name, table, self.root, self.folder), stage)
-            if run.error is not None:
-                raise run.error
-            stage.rows = table.manifest.schema["rows"].get("teacher", 0)
-            return open_artifact(Path(run.artifact))
+            runs = self._runs(teacher_plan(self.job, self.card.name, table, self.root, self.folder), stage)
+            for run in runs:
+                if run.error is not None:
+                    raise run.error
+            stage.rows = table.manifest.schema["rows"].get(self.job.teacher.split, 0)
+            return [open_artifact(Path(run.artifact)) for run in runs]
 
-    def precompute(self, table: Artifact, teacher: Artifact) -> Artifact:
-        """Table and teacher to `logits/NAME` with class means."""
+    def precompute(self, table: Artifact, teachers: Sequence[Artifact]) -> Artifact:
+        """Table and teachers to `logits/NAME` with class means."""
         with self._stage("precompute") as stage:
             logits, stage.reused = precompute(
                 self.root,
                 self.card.name,
                 table,
-                teacher,
-                precision=self.job.precision,
+                teachers,
+                scoring=Scoring.of(self.job),
                 engine=self.engine,
                 progress=self.progress,
             )

@@ -57,22 +57,24 @@ def _run_chain(job: Job, card: Card, place: Place, root: Path, folder: Path, pro
         chain = Chain(job, card, root, folder, engine, progress)
         table = chain.encode(job.data)
         chain.check_splits(table)
-        teacher = chain.teacher(table)
-        logits = chain.precompute(table, teacher)
+        teachers = chain.teachers(table)
+        logits = chain.precompute(table, teachers)
         students = chain.students(table, [logits])
     finally:
         engine.close()
     if all(student.error is not None for student in students):
         raise next(student.error for student in students if student.error is not None)
     old = next(stage.reused for stage in chain.stages if stage.name == "teacher")
-    done = [finished("teacher", teacher, reused=old, seconds=0.0), *students]
+    # The figures of several teachers stand in their logits.
+    scored_by = teachers[0] if len(teachers) == 1 else logits
+    done = [finished("teacher", scored_by, reused=old, seconds=0.0), *students]
     results = build_results(job, folder.name, card, table, done, chain.stages, progress.warnings)
     write_run_folder(folder, job, results, reused=[run_.name for run_ in done if run_.reused])
     return results
 
 
 def run_stage(
-    name: str, job: Job, card: Card, given: Mapping[str, Artifact], place: Place, progress: Progress
+    name: str, job: Job, card: Card, given: Mapping[str, Sequence[Artifact]], place: Place, progress: Progress
 ) -> list[Artifact]:
     """Run one stage of the chain on the artifacts given by role; returns what it made or found.
 
@@ -80,7 +82,7 @@ def run_stage(
     """
     _check_place(job, place)
     if "table" in given:
-        check_card(card, job.card, given["table"])
+        check_card(card, job.card, given["table"][0])
     else:
         raw_files(card, job.data)
     root = prepare_root(job.root)
@@ -94,14 +96,15 @@ def run_stage(
         engine.close()
 
 
-def _run_stage(name: str, job: Job, given: Mapping[str, Artifact], chain: Chain) -> list[Artifact]:
+def _run_stage(name: str, job: Job, given: Mapping[str, Sequence[Artifact]], chain: Chain) -> list[Artifact]:
     if name == "encode":
         return [chain.encode(job.data)]
+    (table,) = given["table"]
     if name == "teacher":
-        return [chain.teacher(given["table"])]
+        return chain.teachers(table)
     if name == "precompute":
-        return [chain.precompute(given["table"], given["teacher"])]
-    students = chain.students(given["table"], [given["logits"]])
+        return [chain.precompute(table, given["teacher"])]
+    students = chain.students(table, given["logits"])
     for student in students:
         if student.error is not None:
             raise student.error

@@ -17,13 +17,13 @@ MEMBER_SEEDS = 1_000_003  # apart from the seeds that a user counts through
 
 
 @dataclass(frozen=True)
-class OneRun:
-    """The plan of a single run."""
+class AllAtOnce:
+    """The plan of runs that do not depend on one another."""
 
-    spec: RunSpec
+    specs: tuple[RunSpec, ...]
 
     def __call__(self, finished: Sequence[Finished]) -> Sequence[RunSpec]:
-        return () if finished else (self.spec,)
+        return () if finished else self.specs
 
 
 @dataclass(frozen=True)
@@ -61,22 +61,32 @@ def chosen(finished: Sequence[Finished], names: Sequence[str], metric: str) -> s
     return max(values, key=lambda name: values[name]) if values else None
 
 
-def teacher_plan(job: Job, card: str, table: Artifact, root: Path, folder: Path) -> OneRun:
-    """The plan of the teacher: it learns from labels on the `teacher` split."""
-    return OneRun(
-        _spec(
+def teacher_plan(job: Job, card: str, table: Artifact, root: Path, folder: Path) -> AllAtOnce:
+    """The plan of the teacher, which learns from labels on a split of its own, or of the teachers of all folds."""
+    folds = job.teacher.folds
+
+    def teacher(fold: int) -> RunSpec:
+        return _spec(
             job,
             job.teacher.model,
             job.teacher.training,
-            name="teacher",
+            name="teacher" if folds == 1 else f"teacher-fold{fold}",
             kind="teachers",
-            artifact=card,
+            artifact=card if folds == 1 else fold_name(card, fold, folds),
             root=str(root),
             folder=str(folder),
             table=str(table.path),
-            split="teacher",
+            split=job.teacher.split,
+            fold=fold,
+            folds=folds,
         )
-    )
+
+    return AllAtOnce(tuple(teacher(fold) for fold in range(folds)))
+
+
+def fold_name(card: str, fold: int, folds: int) -> str:
+    """The name of the teacher of one fold: `criteo-fold0of5`."""
+    return f"{card}-fold{fold}of{folds}"
 
 
 def students_plan(

@@ -1,83 +1,185 @@
-"""Teacher logits as an artifact: aligned shards, class means of the train rows, parents table and teacher."""
+"""Teacher logits as an artifact: aligned shards, class means of the train rows, parents table and teachers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tgeokd_ray.artifacts import Artifact, FileEntry, find, inputs_digest, require_parent, staging
-from tgeokd_ray.errors import UserError
+from tgeokd_ray.artifacts import (
+    Artifact,
+    FileEntry,
+    Parent,
+    Staging,
+    find,
+    inputs_digest,
+    siblings,
+    staging,
+    write_json,
+)
+from tgeokd_ray.config.job import Job
+from tgeokd_ray.errors import ConfigError, IntegrityError, Problem, UserError
 from tgeokd_ray.events import Progress
 from tgeokd_ray.pipeline.engine import Engine
+from tgeokd_ray.pipeline.whose_rows import check_teachers
+from tgeokd_ray.training.reuse import load_metrics
 
-SPLITS = ("train", "outer", "valid", "test")
+MEANS_SPLIT = "train"
 # Raised when the same teacher and rows are to give other logits than before.
-SCORING = 1
+SCORING = 2
 
 
-def logits_arguments(precision: str) -> dict[str, Any]:
-    """What decides the logits beside table and teacher. Temperature is never baked in."""
-    return {"scoring": SCORING, "dtype": "float32", "precision": precision, "splits": list(SPLITS), "means": "train"}
+@dataclass(frozen=True)
+class Scoring:
+    """What decides the logits beside table and teachers: precision of the pass, how they are stored, which splits."""
+
+    precision: str = "fp32"
+    dtype: str = "float32"
+    top_k: int | None = None
+    splits: tuple[str, ...] = ("train", "outer", "valid", "test")
+    in_sample: bool = False
+
+    @classmethod
+    def of(cls, job: Job) -> Scoring:
+        logits = job.logits
+        return cls(job.precision, logits.dtype, logits.top_k, logits.splits, job.teacher.in_sample)
+
+    def arguments(self) -> dict[str, Any]:
+        """For the artifact's digest. Temperature is never baked in."""
+        return {
+            "scoring": SCORING,
+            "dtype": self.dtype,
+            "top_k": self.top_k,
+            "precision": self.precision,
+            "splits": list(self.splits),
+            "means": MEANS_SPLIT,
+        }
 
 
-def find_logits(root: Path, name: str, table: Artifact, teacher: Artifact, precision: str) -> Artifact | None:
-    """The logits of this teacher on this table, if they are there."""
-    parents = {"table": table.as_parent(), "teacher": teacher.as_parent()}
-    inputs = inputs_digest("logits", logits_arguments(precision), parents)
-    return find(root, "logits", name, inputs)
+def logits_parents(table: Artifact, teachers: Sequence[Artifact]) -> dict[str, Parent]:
+    """Parents by role: `table`, and `teacher`, or `teacher_0`, ... of F folds."""
+    roles = ["teacher"] if len(teachers) == 1 else [f"teacher_{fold}" for fold in range(len(teachers))]
+    named = dict(zip(roles, teachers, strict=True))
+    return {role: artifact.as_parent() for role, artifact in {"table": table, **named}.items()}
 
 
 def precompute(
     root: Path,
     name: str,
     table: Artifact,
-    teacher: Artifact,
+    teachers: Sequence[Artifact],
     *,
-    precision: str,
+    scoring: Scoring,
     engine: Callable[[], Engine],
     progress: Progress,
 ) -> tuple[Artifact, bool]:
-    """Score every shard of the student's splits and commit the logits; (artifact, whether it was there already).
+    """Score every shard of the splits asked for and commit the logits; (artifact, whether it was there already).
 
-    Shards that an interrupted attempt finished are kept; their part of the class means is read back from their entry.
-    ProvenanceError for a teacher of another table: its encoder, and so its inputs, would be others.
+    Shards that an interrupted attempt finished are kept, and so are those of earlier logits of these teachers for the
+    same rows: of a table that grew only the new shards are scored. ProvenanceError for a teacher of another table, and
+    for one that would score rows on which it was trained.
     """
-    require_parent(teacher, "table", table)
-    there = find_logits(root, name, table, teacher, precision)
+    check_teachers(table, teachers, scoring.splits, in_sample=scoring.in_sample, progress=progress)
+    parents = logits_parents(table, teachers)
+    there = find(root, "logits", name, inputs_digest("logits", scoring.arguments(), parents))
     if there is not None:
         return there, True
-    from tgeokd_ray.training.scoring import ScoreShard  # torch: not for a chain that finds everything finished
-
-    parents = {"table": table, "teacher": teacher}
-    shards = [entry.path for entry in table.manifest.files if entry.extra.get("split") in SPLITS]
-    progress.started("precompute", sum(e.rows or 0 for e in table.manifest.files if e.path in shards))
-    with staging(root, "logits", name, arguments=logits_arguments(precision), parents=parents) as stage:
+    shards = _shards(table, scoring)
+    progress.started("precompute", sum(shard.rows or 0 for shard in shards.values()))
+    with staging(root, "logits", name, arguments=scoring.arguments(), parents=parents) as stage:
         entries = {path: entry for path, entry in stage.kept.items() if path in shards}
-        task = ScoreShard(
-            str(table.path), str(teacher.path), str(stage.folder), "train", engine().task_device, precision
-        )
-        for result in engine().map(task, [path for path in shards if path not in entries], stage="precompute"):
-            if isinstance(result, UserError):
-                raise result
-            progress.advanced("precompute", result.rows or 0)
-            entries[result.path] = result
+        for entry in _taken_over(stage, root, [shard for path, shard in shards.items() if path not in entries]):
+            entries[entry.path] = entry
+        progress.advanced("precompute", sum(entry.rows or 0 for entry in entries.values()))
+        for entry in _scored(table, teachers, stage, scoring, [s for s in shards if s not in entries], engine):
+            progress.advanced("precompute", entry.rows or 0)
+            entries[entry.path] = entry
         for path in shards:
             stage.add(entries[path])
-        return stage.commit(schema=_schema(table, [entries[path] for path in shards]), record={}), False
+        ordered = [entries[path] for path in shards]
+        if len(teachers) > 1:
+            _write_metrics(stage, ordered, table, teachers, scoring)
+        return stage.commit(schema=_schema(table, ordered, scoring), record={}), False
 
 
-def _schema(table: Artifact, entries: list[FileEntry]) -> dict[str, Any]:
-    """Classes in order and the mean teacher distribution per class, merged in shard order; null without rows."""
-    classes = table.manifest.schema["classes"]
-    sums = [[0.0] * len(classes) for _ in classes]
-    counts = [0] * len(classes)
-    for means in (entry.extra["means"] for entry in entries if "means" in entry.extra):
-        sums = [[a + b for a, b in zip(*rows, strict=True)] for rows in zip(sums, means["sums"], strict=True)]
-        counts = [a + b for a, b in zip(counts, means["counts"], strict=True)]
-    return {
-        "num_classes": len(classes),
-        "classes": classes,
-        "class_means": [[s / n for s in row] if n else None for row, n in zip(sums, counts, strict=True)],
-        "class_counts": counts,
-    }
+def _shards(table: Artifact, scoring: Scoring) -> Mapping[str, FileEntry]:
+    """The table's shards of the splits asked for; ConfigError where a split is unknown or storage cannot hold a row."""
+    from tgeokd_ray.feed.storage import Storage
+
+    Storage(scoring.dtype, scoring.top_k).check(len(table.manifest.schema["classes"]))
+    known = table.manifest.schema["rows"]
+    unknown = [Problem(f"unknown split {s!r} of {table.label}; it has {', '.join(known)}") for s in scoring.splits]
+    if any(split not in known for split in scoring.splits):
+        raise ConfigError([p for p, split in zip(unknown, scoring.splits, strict=True) if split not in known])
+    listed = (entry for entry in table.manifest.files if entry.extra.get("split") in scoring.splits)
+    return {entry.path: entry for entry in listed}
+
+
+def _taken_over(stage: Staging, root: Path, shards: Sequence[FileEntry]) -> Iterator[FileEntry]:
+    """Shards of earlier logits, with the same teachers and arguments, whose table shard has the same bytes as now."""
+    wanted = {shard.path: shard.sha256 for shard in shards}
+    teachers = {role: parent.digest for role, parent in stage.parents.items() if role != "table"}
+    for earlier in siblings(root, "logits", stage.name):
+        made_by = {role: parent.digest for role, parent in earlier.manifest.parents.items() if role != "table"}
+        if made_by != teachers or dict(earlier.manifest.arguments) != dict(stage.arguments):
+            continue
+        for entry in earlier.manifest.files:
+            if wanted.get(entry.path) != entry.extra.get("of", ""):
+                continue
+            with suppress(IntegrityError):  # damaged since: scored again
+                taken = stage.take_over(earlier, entry)
+                del wanted[entry.path]
+                yield taken
+
+
+def _scored(
+    table: Artifact,
+    teachers: Sequence[Artifact],
+    stage: Staging,
+    scoring: Scoring,
+    shards: Sequence[str],
+    engine: Callable[[], Engine],
+) -> Iterator[FileEntry]:
+    if not shards:
+        return
+    from tgeokd_ray.feed.storage import Storage  # torch: not for a chain that finds everything finished
+    from tgeokd_ray.training.scoring import ScoreShard
+
+    task = ScoreShard(
+        str(table.path),
+        tuple(str(teacher.path) for teacher in teachers),
+        str(stage.folder),
+        MEANS_SPLIT,
+        engine().task_device,
+        scoring.precision,
+        Storage(scoring.dtype, scoring.top_k),
+    )
+    for result in engine().map(task, shards, stage="precompute"):
+        if isinstance(result, UserError):
+            raise result
+        yield result
+
+
+def _schema(table: Artifact, entries: Sequence[FileEntry], scoring: Scoring) -> dict[str, Any]:
+    from tgeokd_ray.feed.logits_files import logits_schema
+    from tgeokd_ray.feed.storage import Storage
+
+    return logits_schema(table.manifest.schema["classes"], entries, Storage(scoring.dtype, scoring.top_k))
+
+
+def _write_metrics(
+    stage: Staging, entries: Sequence[FileEntry], table: Artifact, teachers: Sequence[Artifact], scoring: Scoring
+) -> None:
+    """What the teachers of all folds are worth together."""
+    from tgeokd_ray.feed.storage import Storage
+    from tgeokd_ray.feed.table import EncodedTable
+    from tgeokd_ray.training.assess import logits_metrics
+
+    storage, parameters = (
+        Storage(scoring.dtype, scoring.top_k),
+        sum(load_metrics(one)["parameters"] for one in teachers),
+    )
+    metrics = logits_metrics(stage.folder, entries, storage, EncodedTable(table), parameters=parameters)
+    stage.write("metrics.json", lambda path: write_json(path, metrics))

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tgeokd_ray.errors import DataError
 from tgeokd_ray.feed.batches import Feed, Rows
+from tgeokd_ray.feed.folds import WithoutFold
 from tgeokd_ray.feed.reader import DirectReader, UnitReader
 from tgeokd_ray.feed.sampler import Sampler, oversampling_factors
 from tgeokd_ray.feed.table import EncodedTable, LogitsTable
@@ -92,6 +93,8 @@ def open_data(spec: RunSpec, worker: Worker, source: Source, *, learned: bool) -
     def feed(split: str, sources: Sequence[LogitsTable], rows: int, seed: int, repeats: Sequence[int] | None) -> Feed:
         sampler = Sampler(table.units(split), rows, seed, repeats=repeats)
         reader = source.reader(table, sources, split)
+        if spec.folds > 1 and split == spec.split:
+            reader = WithoutFold(reader, spec.fold, spec.folds)
         return Feed(reader, sampler, rank=worker.rank, world=worker.size, cache_bytes=spec.cache_bytes)
 
     repeats = oversampling_factors(table.label_counts(spec.split), spec.oversample) if spec.oversample > 1 else None

@@ -40,7 +40,7 @@ def measure(spec: RunSpec, problem: Problem, state: State, data: RunData, worker
     for r in range(len(test)):
         metrics: dict[str, Any] = {
             "valid": valid[r].results(),
-            "test": _with_intervals(test[r], spec, data.table.has_weights),
+            "test": with_intervals(test[r], spec.data_seed, weighted=data.table.has_weights),
         }
         metrics["history"] = [{k: _of(v, r, spec) for k, v in entry.items()} for entry in state.history]
         metrics |= {"epoch": int(state.best_epoch.max() if spec.ensemble else state.best_epoch[r]), "steps": state.step}
@@ -61,13 +61,13 @@ def _of(value: Any, student: int, spec: RunSpec) -> Any:
     return None if None in value else sum(value) / len(value)
 
 
-def _with_intervals(evaluation: Evaluation, spec: RunSpec, weighted: bool) -> dict[str, Any]:
+def with_intervals(evaluation: Evaluation, seed: int, *, weighted: bool) -> dict[str, Any]:
     """Results with 95 % bootstrap intervals by rows, while the pass is small enough to have kept its rows and they
     count alike."""
     results = evaluation.results()
     if evaluation.exact and not weighted:
         for metric in WITH_INTERVALS:
-            found = evaluation.interval(metric, replicates=REPLICATES, seed=spec.data_seed)
+            found = evaluation.interval(metric, replicates=REPLICATES, seed=seed)
             results[f"{metric}_interval"] = None if found is None else list(found)
     return results
 

@@ -5,41 +5,49 @@ Every shard is one task that writes its own file under a name fixed by the shard
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
-from tgeokd_ray.artifacts import FileEntry, load_tensors, open_artifact, read_json, write_file
-from tgeokd_ray.errors import IntegrityError, UserError
+from tgeokd_ray.artifacts import FileEntry, load_tensors, open_artifact, read_json
+from tgeokd_ray.errors import UserError
 from tgeokd_ray.feed.batches import decode
+from tgeokd_ray.feed.class_means import ClassMeans
+from tgeokd_ray.feed.folds import fold_of
+from tgeokd_ray.feed.logits_files import Piece, one_fold, write_logits
 from tgeokd_ray.feed.reader import DirectReader
+from tgeokd_ray.feed.rows import Rows
+from tgeokd_ray.feed.storage import Storage
 from tgeokd_ray.feed.table import EncodedTable
 from tgeokd_ray.models import build
 
 MODEL_BYTES = 1 << 20
 BATCH_ROWS = 8192
+MODELS = 12  # kept loaded in one process
 
 
 @dataclass(frozen=True)
 class ScoreShard:
     """Picklable task: call it with a shard's file name. Returns its manifest entry, or the UserError as a value.
 
-    The entry of a shard of `means_split` carries `means`: sums [C, C] of the teacher's distributions by true class
-    (float64) and rows per class, so that a finished shard need not be scored again after a crash.
+    With several `teachers`, teacher f scores fold f of `means_split`, on which it was not trained, and the log of their
+    mean probabilities is taken for rows of other splits. The entry of a shard of `means_split` carries its part of the
+    class means, so that a finished shard need not be scored again after a crash.
     """
 
     table: str
-    teacher: str
+    teachers: tuple[str, ...]
     folder: str
     means_split: str = "train"
     device: str = "cpu"
     precision: str = "fp32"
+    storage: Storage = field(default_factory=Storage)
 
     def __call__(self, shard: str) -> FileEntry | UserError:
         try:
@@ -49,23 +57,44 @@ class ScoreShard:
 
     def _score(self, shard: str) -> FileEntry:
         table = EncodedTable.open(Path(self.table))
-        units = table.shard_units(shard)
-        predict = predictor(self.teacher, self.device, self.precision)
-        num_classes = len(table.classes)
-        sums, counts = np.zeros((num_classes, num_classes)), np.zeros(num_classes, dtype=np.int64)
-        groups: list[pa.Table] = []
-        for piece in DirectReader(table, (), units[0].split)(units):
-            rows = decode(piece, num_classes).as_batch()
-            logits = predict(rows.numeric, rows.categorical)
-            _check_finite(logits, rows.row_id.numpy(), self.teacher, shard)
-            if units[0].split == self.means_split:
-                _accumulate(sums, counts, logits, rows.labels.numpy())
-            groups.append(_arrow(rows.row_id.numpy(), logits))
-        extra = {key: table.entry(shard).extra[key] for key in ("split", "shard", "groups", "row_ids")}
-        if units[0].split == self.means_split:
-            extra["means"] = {"sums": sums.tolist(), "counts": counts.tolist()}
-        total = sum(len(group) for group in groups)
-        return write_file(Path(self.folder), shard, lambda path: _write(path, groups), rows=total, extra=extra)
+        units, num_classes = table.shard_units(shard), len(table.classes)
+        split = units[0].split
+        means = ClassMeans(num_classes)
+        pieces = []
+        for unit in DirectReader(table, (), split)(units):
+            rows = decode(unit, num_classes).as_batch()
+            piece = self._piece(rows, split)
+            if split == self.means_split and np.isfinite(piece.logits).all():  # others are refused when written
+                means.add(piece.logits, rows.labels.numpy())
+            pieces.append(piece)
+        entry = table.entry(shard)
+        extra = {key: entry.extra[key] for key in ("split", "shard", "groups", "row_ids")} | {"of": entry.sha256}
+        if split == self.means_split:
+            extra["means"] = means.to_json()
+        scored_by = "/".join(Path(self.teachers[0]).parts[-3:])
+        return write_logits(Path(self.folder), shard, pieces, self.storage, scored_by=scored_by, extra=extra)
+
+    def _piece(self, rows: Rows, split: str) -> Piece:
+        row_ids = rows.row_id.numpy()
+        score = [predictor(teacher, self.device, self.precision) for teacher in self.teachers]
+        if len(score) == 1:
+            return Piece(row_ids, score[0](rows.numeric, rows.categorical), one_fold(len(rows)))
+        if split != self.means_split:
+            parts = [one(rows.numeric, rows.categorical) for one in score]
+            return Piece(row_ids, mean_of_members(parts), one_fold(len(rows), mean=True))
+        fold = fold_of(row_ids, len(score))
+        logits = np.empty((len(rows), len(score[0].classes)), np.float32)
+        for number, one in enumerate(score):
+            own = torch.from_numpy(np.flatnonzero(fold == number))
+            logits[own.numpy()] = one(rows.numeric[own], rows.categorical[own])
+        return Piece(row_ids, logits, fold)
+
+
+def mean_of_members(parts: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """The log of the mean of the members' probabilities, [F][N, C] to [N, C], computed in float64."""
+    stacked = torch.from_numpy(np.stack(parts)).double()
+    mean = stacked.log_softmax(-1).logsumexp(0) - math.log(len(parts))
+    return mean.float().numpy()
 
 
 class Predictor:
@@ -94,39 +123,7 @@ class Predictor:
         return np.concatenate(parts) if parts else np.empty((0, len(self.classes)), np.float32)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=MODELS)
 def predictor(path: str, device: str, precision: str) -> Predictor:
     """The predictor of this process: a task that follows another on the same teacher does not load it again."""
     return Predictor(Path(path), device, precision)
-
-
-def _check_finite(logits: NDArray[np.float32], row_ids: NDArray[np.int64], teacher: str, shard: str) -> None:
-    bad = np.flatnonzero(~np.isfinite(logits).all(axis=1))
-    if len(bad):
-        ids = ", ".join(str(int(i)) for i in row_ids[bad[:5]])
-        raise IntegrityError(
-            f"teacher {teacher} gives logits that are not finite for {len(bad)} rows of {shard} (row ids {ids})",
-            fix="train the teacher again with a lower learning rate or clipping",
-        )
-
-
-def _accumulate(
-    sums: NDArray[np.float64], counts: NDArray[np.int64], logits: NDArray[np.float32], labels: NDArray[np.int64]
-) -> None:
-    """Add the softmax of each row, in float64, to its true class's sum."""
-    scaled = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    np.add.at(sums, labels, scaled / scaled.sum(axis=1, keepdims=True))
-    counts += np.bincount(labels, minlength=len(counts))
-
-
-def _arrow(row_ids: NDArray[np.int64], logits: NDArray[np.float32]) -> pa.Table:
-    values = pa.FixedSizeListArray.from_arrays(pa.array(logits.reshape(-1)), logits.shape[1])
-    fold = pa.array(np.zeros(len(row_ids), dtype=np.uint8))
-    return pa.table({"row_id": pa.array(row_ids), "logits": values, "fold": fold})
-
-
-def _write(path: Path, groups: list[pa.Table]) -> None:
-    """Row groups as in the table's shard, pages with checksums."""
-    with pq.ParquetWriter(path, groups[0].schema, compression="zstd", write_page_checksum=True) as writer:
-        for group in groups:
-            writer.write_table(group, row_group_size=max(len(group), 1))

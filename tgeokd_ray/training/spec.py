@@ -44,9 +44,9 @@ class RunSpec:
     """One training run, complete: a teacher has no `logits`, a student has one logits artifact per teacher.
 
     Paths are artifact versions. `model_seeds` has one entry per student of the pack (R); data and order come from
-    `data_seed`. `arguments()` is
-    what the artifact's digest covers: all but PLACES. With `ensemble` the pack's students, each trained and stopped on
-    its own, become one model: the mean of their probabilities.
+    `data_seed`. `arguments()` is what the artifact's digest covers: all but PLACES. With `ensemble` the pack's
+    students, each trained and stopped on its own, become one model: the mean of their probabilities. With `folds` > 1
+    the rows of `fold` teach nothing.
     """
 
     name: str
@@ -57,6 +57,8 @@ class RunSpec:
     table: str
     logits: tuple[str, ...] = ()
     split: str = "train"
+    fold: int = 0
+    folds: int = 1
     outer_split: str = "outer"
     model: Mapping[str, Any] = field(default_factory=dict)
     optimizer: OptimizerSpec = field(default_factory=lambda: OptimizerSpec(kind="adam", learning_rate=1e-3))
@@ -86,6 +88,7 @@ class RunSpec:
         """
         values = {"training": TRAINING, **asdict(self)}
         unused = [] if self.rule["kind"] in LEARNED_RULES else ["fusion", "outer_split"]
+        unused += ["fold", "folds"] if self.folds == 1 else []
         unused += ["temperature"] if self.rule["kind"] == "labels" else []
         for name in (*PLACES, *unused):
             values.pop(name)

@@ -1,0 +1,64 @@
+"""May these teachers score these rows? Encoded as their own were, and none of them one that they were trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tgeokd_ray.artifacts import Artifact, lineage, require_parent
+from tgeokd_ray.errors import ProvenanceError
+from tgeokd_ray.events import Progress
+
+BASE = "base"  # the role of the table that another one grew from
+
+
+def check_teachers(
+    table: Artifact, teachers: Sequence[Artifact], splits: Sequence[str], *, in_sample: bool, progress: Progress
+) -> None:
+    """ProvenanceError unless every teacher was made from this table or one that it grew from, and scores no row on
+    which it was trained: by a split of its own, or as one of all F folds. `in_sample` allows such rows, with a warning:
+    a teacher knows the labels of its own rows by heart, and distilling from them gains nothing."""
+    for teacher in teachers:
+        _check_table(table, teacher)
+    if len(teachers) > 1 or _folds(teachers[0]) > 1:
+        _check_folds(teachers)
+        return
+    (teacher,) = teachers
+    own = teacher.manifest.arguments.get("split")
+    if own not in splits:
+        return
+    if not in_sample:
+        raise ProvenanceError(
+            f"{teacher.label} was trained on the split {own!r}, whose rows it would score here",
+            fix="train it on a split of its own, cross-fit (--set teacher.folds=5), score other splits (--set "
+            "logits.splits=[...]), or allow it: --set teacher.in_sample=true",
+        )
+    progress.warned(
+        f"{teacher.label} scores rows on which it was trained (teacher.in_sample): expect little gain over labels"
+    )
+
+
+def _check_table(table: Artifact, teacher: Artifact) -> None:
+    made_from = teacher.manifest.parents.get("table")
+    if made_from is not None and BASE in table.manifest.parents:
+        bases = {ancestor.parent.digest for ancestor in lineage(table) if ancestor.role.split("/")[-1] == BASE}
+        if made_from.digest in bases:
+            return
+    require_parent(teacher, "table", table)
+
+
+def _check_folds(teachers: Sequence[Artifact]) -> None:
+    """ProvenanceError unless these are the teachers of fold 0, 1, ... F - 1, in order."""
+    told = [(teacher.manifest.arguments.get("fold"), _folds(teacher)) for teacher in teachers]
+    if told != [(fold, len(teachers)) for fold in range(len(teachers))]:
+        lines = [
+            f"{teacher.label}: fold {fold} of {folds}" if folds > 1 else f"{teacher.label}: no fold"
+            for teacher, (fold, folds) in zip(teachers, told, strict=True)
+        ]
+        raise ProvenanceError(
+            f"these are not the teachers of all folds in order: {', '.join(lines)}",
+            fix="name the teachers of fold 0, 1, ... of one cross-fitting, each once",
+        )
+
+
+def _folds(teacher: Artifact) -> int:
+    return int(teacher.manifest.arguments.get("folds", 1))
