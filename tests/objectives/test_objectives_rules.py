@@ -53,6 +53,10 @@ def test_labels_and_constants() -> None:
     assert (Labels().weights({}, points, CONTEXT) == torch.tensor([1.0, 0.0, 0.0])).all()
     expected = torch.tensor([0.4, 0.3, 0.3], dtype=torch.float64)
     torch.testing.assert_close(Constant(0.6).weights({}, points, CONTEXT)[1, 3], expected, rtol=0, atol=1e-15)
+    each = torch.tensor([0.25, 0.5, 0.25], dtype=torch.float64)
+    torch.testing.assert_close(Constant([0.5, 0.25]).weights({}, points, CONTEXT)[1, 3], each, rtol=0, atol=1e-15)
+    with pytest.raises(ConfigError, match=r"one weight for each of 3 teachers; got \[0.5, 0.25\]"):
+        Constant([0.5, 0.25]).init([0], 3, 3)
     no_teacher = replace(points, teacher_logits=points.teacher_logits[:, :0], class_means=points.class_means[:0])
     assert (Labels().weights({}, no_teacher, CONTEXT) == 1).all()
 
@@ -168,6 +172,8 @@ def test_build_rule() -> None:
         ("labels", {"value": 0.5}, ["unknown option 'value' of rule 'labels'; there are no options"]),
         ("tgeo_one_step", {"levle": 0.5, "hiden": 3}, ["did you mean 'level'?", "did you mean 'hidden'?"]),
         ("constant", {"value": 1.5}, ["constant.value must be in [0, 1]; got 1.5"]),
+        ("constant", {"value": [0.7, 0.4]}, ["constant.value must be weights >= 0 whose sum is at most 1; got [0.7"]),
+        ("constant", {"value": [0.7, -0.1]}, ["constant.value must be weights >= 0"]),
         ("constant", {"value": True}, ["constant.value must be in [0, 1]; got True"]),
         ("frozen", {"hidden": 0}, ["frozen.hidden must be an integer >= 1; got 0"]),
         (

@@ -127,16 +127,28 @@ class Fusion(Strict):
 
 
 class Distill(Strict):
-    """What students learn from the teacher: temperature, the constants to choose from on valid, the learned ratio."""
+    """What students learn from the teacher: temperature, the constants to choose from on valid, the learned ratio.
+
+    A constant is the weight of the teachers together, in equal parts; `mixtures` are more constants, each with one
+    weight for every teacher. The rest is the labels'.
+    """
 
     temperature: Positive = 1.0
     constants: tuple[Share, ...] = (0.25, 0.5, 0.75, 1.0)
+    mixtures: tuple[tuple[Share, ...], ...] = ()
     fusion: Fusion = Fusion()
 
     @field_validator("constants")
     @classmethod
     def _some_constant(cls, value: tuple[float, ...]) -> tuple[float, ...]:
         raise_all([] if value else ["must name at least one ratio, got none"])
+        return value
+
+    @field_validator("mixtures")
+    @classmethod
+    def _sums(cls, value: tuple[tuple[float, ...], ...]) -> tuple[tuple[float, ...], ...]:
+        above = [weights for weights in value if sum(weights) > 1 + 1e-9]
+        raise_all([f"the weights of a mixture sum to at most 1, got {list(weights)}" for weights in above])
         return value
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from tgeokd_ray.artifacts import Artifact
 from tgeokd_ray.config.job import Job, Model, Optimizer, Training
+from tgeokd_ray.errors import ConfigError, Problem
 from tgeokd_ray.objectives.settings import OptimizerSpec
 from tgeokd_ray.training.spec import HIGHER_IS_BETTER, Finished, Fusion, RunSpec
 
@@ -45,7 +46,7 @@ class StudentsPlan:
         if self.learned.rule.get("level") != "chosen":
             return self.learned
         constant = chosen(finished, [spec.name for spec in self.constants], self.metric)
-        values = {spec.name: float(spec.rule["value"]) for spec in self.constants}
+        values = {spec.name: _total(spec.rule["value"]) for spec in self.constants}
         level = min(max(values[constant], LEVELS[0]), LEVELS[1]) if constant is not None else 0.5
         return replace(self.learned, rule={**self.learned.rule, "level": level})
 
@@ -111,16 +112,35 @@ def students_plan(
             fusion=_fusion(job),
         )
 
+    mixtures: list[float | tuple[float, ...]] = [*job.distill.constants, *_mixtures(job, len(logits))]
     fusion = job.distill.fusion
     shape = {"features": fusion.features, "hidden": fusion.hidden, "centred": fusion.centred, "level": fusion.level}
     return StudentsPlan(
         labels=student("labels", {"kind": "labels"}),
-        constants=tuple(
-            student(f"constant-{value:g}", {"kind": "constant", "value": value}) for value in job.distill.constants
-        ),
+        constants=tuple(student(_constant_name(value), {"kind": "constant", "value": value}) for value in mixtures),
         learned=student("tgeo", {"kind": "tgeo_one_step", **shape}),
         metric=job.metric,
     )
+
+
+def _mixtures(job: Job, num_teachers: int) -> Sequence[tuple[float, ...]]:
+    """ConfigError unless every mixture has one weight for each teacher."""
+    wrong = [list(weights) for weights in job.distill.mixtures if len(weights) != num_teachers]
+    if wrong:
+        expected = f"one weight for each of {num_teachers} teachers"
+        raise ConfigError([Problem("distill.mixtures", expected=expected, got=str(weights)) for weights in wrong])
+    return job.distill.mixtures
+
+
+def _constant_name(value: float | tuple[float, ...]) -> str:
+    """`constant-0.5`, or `constant-0.5-0.25` for one weight per teacher."""
+    weights = value if isinstance(value, tuple) else (value,)
+    return "-".join(["constant", *(f"{weight:g}" for weight in weights)])
+
+
+def _total(value: Any) -> float:
+    """The weight of all teachers together."""
+    return float(sum(value)) if isinstance(value, list | tuple) else float(value)
 
 
 def _spec(job: Job, model: Model, training: Training, **places: Any) -> RunSpec:

@@ -64,7 +64,9 @@ def title(model: Mapping[str, Any]) -> str:
         return "student on labels" if model["name"] == "labels" else plain(model["name"])
     if kind == "constant":
         word = "best constant" if model.get("chosen") else "constant"
-        return f"{word} {rule['value']:g}" if isinstance(rule.get("value"), int | float) else word
+        value = rule.get("value")
+        weights = value if isinstance(value, list) else [value]
+        return " ".join([word, *(f"{weight:g}" for weight in weights if isinstance(weight, int | float))])
     return "TGeo-KD" if model["name"] == "tgeo" else plain(model["name"])
 
 
