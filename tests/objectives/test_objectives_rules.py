@@ -54,9 +54,9 @@ def test_labels_and_constants() -> None:
     expected = torch.tensor([0.4, 0.3, 0.3], dtype=torch.float64)
     torch.testing.assert_close(Constant(0.6).weights({}, points, CONTEXT)[1, 3], expected, rtol=0, atol=1e-15)
     each = torch.tensor([0.25, 0.5, 0.25], dtype=torch.float64)
-    torch.testing.assert_close(Constant([0.5, 0.25]).weights({}, points, CONTEXT)[1, 3], each, rtol=0, atol=1e-15)
+    torch.testing.assert_close(Constant((0.5, 0.25)).weights({}, points, CONTEXT)[1, 3], each, rtol=0, atol=1e-15)
     with pytest.raises(ConfigError, match=r"one weight for each of 3 teachers; got \[0.5, 0.25\]"):
-        Constant([0.5, 0.25]).init([0], 3, 3)
+        Constant((0.5, 0.25)).init([0], 3, 3)
     no_teacher = replace(points, teacher_logits=points.teacher_logits[:, :0], class_means=points.class_means[:0])
     assert (Labels().weights({}, no_teacher, CONTEXT) == 1).all()
 

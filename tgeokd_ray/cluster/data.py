@@ -27,12 +27,21 @@ RETRIES = 3  # of a task whose process dies; Ray Data by itself would go on with
 
 
 @dataclass(frozen=True)
-class _Outcome:
+class Outcome:
     """A result that Ray Data must not take apart (a plain tuple would come back as a list), or what went wrong."""
 
     value: Any = None
     error: UserError | None = None
     failure: str = ""  # a traceback as text: not every exception can travel
+
+    def result(self, stage: str) -> Any:
+        """The value, or the error raised in this process."""
+        if self.error is not None:
+            raise self.error
+        if self.failure:
+            line = self.failure.strip().rpartition("\n")[2]
+            raise ResourceError(f"a task of {stage} failed: {line}", fix=RERUN) from RuntimeError(self.failure)
+        return self.value
 
 
 @dataclass(frozen=True)
@@ -44,21 +53,11 @@ class _Call:
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         try:
-            return {"outcome": _Outcome(self.function(ray.get(self.items[0])[row["index"]]))}
+            return {"outcome": Outcome(self.function(ray.get(self.items[0])[row["index"]]))}
         except UserError as error:
-            return {"outcome": _Outcome(error=error)}
+            return {"outcome": Outcome(error=error)}
         except Exception:
-            return {"outcome": _Outcome(failure=traceback.format_exc())}
-
-    @staticmethod
-    def result(outcome: _Outcome, stage: str) -> Any:
-        """The value, or the error raised in this process."""
-        if outcome.error is not None:
-            raise outcome.error
-        if outcome.failure:
-            line = outcome.failure.strip().rpartition("\n")[2]
-            raise ResourceError(f"a task of {stage} failed: {line}", fix=RERUN) from RuntimeError(outcome.failure)
-        return outcome.value
+            return {"outcome": Outcome(failure=traceback.format_exc())}
 
 
 def ray_map(
@@ -85,7 +84,7 @@ def ray_map(
     dataset.set_name(stage)
     try:
         for batch in _settled(dataset).iter_batches(batch_size=1, batch_format="numpy", prefetch_batches=0):
-            yield call.result(batch["outcome"][0], stage)
+            yield batch["outcome"][0].result(stage)
     except RayError as error:
         raise explain(error) from error
 

@@ -9,6 +9,7 @@ from typing import TypeVar
 from tgeokd_ray.cluster.capacity import check_plan, check_workers, choose_device, total
 from tgeokd_ray.cluster.connect import Connection, connect, cores
 from tgeokd_ray.cluster.data import ray_map
+from tgeokd_ray.cluster.pool import ray_pool
 from tgeokd_ray.cluster.source import ClusterSource, FeedKind
 from tgeokd_ray.cluster.store import share
 from tgeokd_ray.cluster.train import Group, run_plan
@@ -45,10 +46,13 @@ class RayEngine:
         self.task_device = device
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item], *, stage: str) -> Iterator[Result]:
-        """`function` of every item in order, as tasks of Ray Data; see `ray_map`."""
+        """`function` of every item in order: as tasks of Ray Data, or, where it `holds` what is costly to load, by a
+        pool of actors; see `ray_map` and `ray_pool`."""
         gpus = int(getattr(function, "device", "cpu") == "cuda")
-        tasks = min(self._cpus, self._gpus) if gpus else self._cpus
-        return ray_map(function, items, stage=stage, tasks=tasks, gpus=gpus)
+        most = min(self._cpus, self._gpus) if gpus else self._cpus
+        if getattr(function, "holds", False):
+            return ray_pool(function, items, stage=stage, actors=most, gpus=gpus)
+        return ray_map(function, items, stage=stage, tasks=most, gpus=gpus)
 
     def train(self, plan: Plan, progress: Progress, means: Iterable[str] = ()) -> list[Finished]:
         """Execute the plan on one worker group; class means of the logits artifacts at the paths `means` are shared."""

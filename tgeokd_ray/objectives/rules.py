@@ -57,13 +57,13 @@ class Constant:
     """One mixture for every row: `value` in [0, 1] on the teachers together, in equal parts, or one weight for each
     teacher, which sum to at most 1; the rest on the labels."""
 
-    value: float | Sequence[float] = 0.5
+    value: float | tuple[float, ...] = 0.5
 
     kind: ClassVar[str] = "constant"
     learned: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        if isinstance(self.value, list | tuple):
+        if isinstance(self.value, list | tuple):  # a list where it was read from JSON
             each = all(is_number(weight) and weight >= 0 for weight in self.value)
             fits = each and sum(self.value) <= 1 + ROUNDING
             require(self.kind, [Check("value", "weights >= 0 whose sum is at most 1", list(self.value), fits)])

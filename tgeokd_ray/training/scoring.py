@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -48,6 +49,7 @@ class ScoreShard:
     device: str = "cpu"
     precision: str = "fp32"
     storage: Storage = field(default_factory=Storage)
+    holds: ClassVar[bool] = True  # the teachers, loaded once per process
 
     def __call__(self, shard: str) -> FileEntry | UserError:
         try:
