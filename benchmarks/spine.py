@@ -5,7 +5,6 @@ python benchmarks/spine.py [parity workers reuse kills encode imports] [--quick]
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import random
@@ -13,13 +12,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from figures import Figure, main
+from watch import Watch, descendants
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 JOB = [sys.executable, str(REPOSITORY / "jobs" / "ctr_distill.py")]
@@ -142,12 +141,6 @@ def killed_run(root: Path, limit: float | None, options: Sequence[str]) -> bool:
     return bool(family)
 
 
-def descendants(pid: int) -> list[Any]:
-    import psutil
-
-    return list(psutil.Process(pid).children(recursive=True))
-
-
 def digests(root: Path) -> dict[str, str]:
     """Content digest of every artifact under a root, by label."""
     from tgeokd_ray.artifacts import list_artifacts
@@ -157,50 +150,6 @@ def digests(root: Path) -> dict[str, str]:
 
 def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": f"{REPOSITORY}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
-
-
-class Watch:
-    """A process and all its descendants, sampled every 0.2 s: the peak of the sum of their proportional set sizes, and
-    the CPU seconds that each had used when it was last seen."""
-
-    def __init__(self, pid: int) -> None:
-        self.peak_kib = 0
-        self._cpu: dict[tuple[int, float], float] = {}
-        self._pid, self._stop = pid, threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-
-    def __enter__(self) -> Watch:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    @property
-    def cpu_seconds(self) -> float:
-        return sum(self._cpu.values())
-
-    def _watch(self) -> None:
-        import psutil
-
-        while not self._stop.wait(0.2):
-            total = 0
-            with contextlib.suppress(psutil.Error):
-                for process in [psutil.Process(self._pid), *descendants(self._pid)]:
-                    total += self._sample(process)
-            self.peak_kib = max(self.peak_kib, total)
-
-    def _sample(self, process: Any) -> int:
-        import psutil
-
-        try:
-            rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
-            times = process.cpu_times()
-            self._cpu[process.pid, process.create_time()] = times.user + times.system
-        except (OSError, psutil.Error):
-            return 0
-        return next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
 
 
 def encode(quick: bool) -> Iterator[Figure]:

@@ -1,4 +1,4 @@
-"""The engine of a chain: what cannot run is refused at once, with the reason; class means are shared once."""
+"""The engine of a chain: what cannot run is refused at once, with the reason; class means and rows are shared once."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from cluster_chain import Chain
 
 from tgeokd_ray.artifacts import latest
@@ -15,7 +16,8 @@ from tgeokd_ray.cluster import engine, store, visibility
 from tgeokd_ray.cluster.connect import Connection
 from tgeokd_ray.errors import ConfigError, ResourceError
 from tgeokd_ray.events import Silent
-from tgeokd_ray.feed import LogitsTable
+from tgeokd_ray.feed import DirectReader, EncodedTable, LogitsTable, decode
+from tgeokd_ray.feed.rows import concatenate
 from tgeokd_ray.pipeline.plans import students_plan
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -78,7 +80,7 @@ def test_a_root_that_a_node_does_not_see_is_refused(tmp_path: Path, monkeypatch:
 @pytest.mark.ray
 @pytest.mark.timeout(100)
 @pytest.mark.usefixtures("cluster")
-def test_class_means_are_put_once_for_all_runs_of_a_plan(
+def test_class_means_and_rows_are_put_once_for_all_runs_of_a_plan(
     chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By the path that a run's spec names and that its worker opens; the plan itself is not executed here."""
@@ -97,9 +99,16 @@ def test_class_means_are_put_once_for_all_runs_of_a_plan(
         chain.job, "small", latest(chain.root, "tables", "synthetic_ctr"), [logits], tmp_path, tmp_path
     )
     assert open_here(tmp_path).train(plan, Silent(), [str(logits.path)]) == []
-    assert len(puts) == 1
-    means = LogitsTable.open(logits.path).class_means
+    opened = LogitsTable.open(logits.path)
+    means, table = opened.class_means, EncodedTable.open(plan([])[0].table)
     assert (puts[0] == means).all()
+    assert len(puts) == 1 + 4 * 6, "train, outer, valid and test, each with its six columns"
+    for joined, split in (((opened,), "train"), ((), "outer"), ((), "valid"), ((), "test")):
+        rows = sources[0].rows(table, joined, split)
+        direct = [decode(piece, 2) for piece in DirectReader(table, joined, split)(table.units(split))]
+        for ours, theirs in zip(rows.tensors(), concatenate(direct).tensors(), strict=True):
+            assert torch.equal(ours, theirs)
+    assert sources[0].rows(table, (), "train") is None, "a teacher's own rows were not asked for"
     for spec in plan([]):
         (path,) = spec.logits
         found = sources[0].class_means(LogitsTable.open(path))

@@ -9,7 +9,7 @@ import pytest
 from feed_fixtures import make_columns, write_table
 
 from tgeokd_ray.feed import DirectReader, decode
-from tgeokd_ray.feed.folds import WithoutFold, fold_of
+from tgeokd_ray.feed.folds import HiddenFold, fold_of
 
 
 def test_a_fold_is_a_function_of_the_row_id() -> None:
@@ -30,8 +30,8 @@ def test_rows_of_the_fold_weigh_nothing_and_every_row_is_hidden_once(tmp_path: P
     own = columns.row_id.astype(np.float32) / 2 if weight else np.ones(120, np.float32)
     total = np.zeros(120, np.float32)
     for fold in range(3):
-        reader = WithoutFold(DirectReader(table, (), "train"), fold, 3)
-        rows = [decode(piece, 3) for piece in reader(table.units("train"))]
+        pieces = DirectReader(table, (), "train")(table.units("train"))
+        rows = [HiddenFold(fold, 3)(decode(piece, 3)) for piece in pieces]
         weights = np.concatenate([part.weights.numpy() for part in rows])
         np.testing.assert_array_equal(np.concatenate([part.row_id.numpy() for part in rows]), columns.row_id)
         np.testing.assert_array_equal(weights, np.where(fold_of(columns.row_id, 3) == fold, 0, own))

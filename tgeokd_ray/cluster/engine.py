@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -10,6 +11,7 @@ from tgeokd_ray.cluster.capacity import check_plan, check_workers, choose_device
 from tgeokd_ray.cluster.connect import Connection, connect, cores
 from tgeokd_ray.cluster.data import ray_map
 from tgeokd_ray.cluster.pool import ray_pool
+from tgeokd_ray.cluster.shared_rows import share_rows
 from tgeokd_ray.cluster.source import ClusterSource, FeedKind
 from tgeokd_ray.cluster.store import share
 from tgeokd_ray.cluster.train import Group, run_plan
@@ -55,9 +57,12 @@ class RayEngine:
         return ray_map(function, items, stage=stage, tasks=most, gpus=gpus)
 
     def train(self, plan: Plan, progress: Progress, means: Iterable[str] = ()) -> list[Finished]:
-        """Execute the plan on one worker group; class means of the logits artifacts at the paths `means` are shared."""
+        """Execute the plan on one worker group. The rows of its first runs, which later ones read too, and the class
+        means of the logits artifacts at the paths `means` are put into the object store before it starts."""
         shared = share({path: LogitsTable.open(path).class_means for path in means})
-        return run_plan(plan, self._group, ClusterSource(self._feed, shared), progress, self._storage)
+        source = ClusterSource(self._feed, shared)
+        source = replace(source, shared=share_rows(plan([]), source))
+        return run_plan(plan, self._group, source, progress, self._storage)
 
     def close(self) -> None:
         """Give back what was started."""

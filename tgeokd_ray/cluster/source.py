@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tgeokd_ray.cluster.data import RayDataReader
+from tgeokd_ray.cluster.shared_rows import SharedRows
 from tgeokd_ray.cluster.store import Shared
-from tgeokd_ray.feed import DirectReader, EncodedTable, LogitsTable, UnitReader
+from tgeokd_ray.feed import DirectReader, EncodedTable, LogitsTable, Rows, UnitReader
 
 FeedKind = Literal["direct", "ray_data"]
 
@@ -19,14 +20,18 @@ FeedKind = Literal["direct", "ray_data"]
 @dataclass(frozen=True)
 class ClusterSource:
     """A training.data.Source: units read by the worker itself ("direct") or by Ray Data tasks ("ray_data"), class means
-    from the object store, by the path of their logits; a worker reads the means that were not shared itself."""
+    from the object store, by the path of their logits, and splits from there too; a worker reads what is not shared."""
 
     feed: FeedKind
     means: Shared
+    shared: SharedRows = field(default_factory=lambda: SharedRows({}))
 
     def reader(self, table: EncodedTable, logits: Sequence[LogitsTable], split: str) -> UnitReader:
         direct = DirectReader(table, logits, split)
         return RayDataReader(direct) if self.feed == "ray_data" else direct
+
+    def rows(self, table: EncodedTable, logits: Sequence[LogitsTable], split: str) -> Rows | None:
+        return self.shared.get(table, logits, split)
 
     def class_means(self, logits: LogitsTable) -> NDArray[np.float32]:
         means = self.means.get().get(str(logits.artifact.path))

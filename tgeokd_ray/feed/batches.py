@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import accumulate
 
@@ -21,18 +21,35 @@ __all__ = ["Feed", "Rows", "decode"]
 CACHE_BYTES = 1 << 30
 
 
+def as_stored(rows: Rows) -> Rows:
+    """Serve the rows as they were stored."""
+    return rows
+
+
 class Feed:
     """Rows of one split for worker `rank` of `world`.
 
     What all workers together get in a step does not depend on `world`, on where reading began, or on the cache. A split
     that fits in `cache_bytes` is read once and held; of a larger one up to 12 / world windows of four units are in
-    memory. One unit more is read at first, for the widths of the columns. ConfigError unless `world` divides 12.
+    memory. One unit more is read at first, for the widths of the columns. With `shared`, all rows of the split in
+    stored order, nothing is read or held. `prepare` changes rows as they were stored, before they are served.
+    ConfigError unless `world` divides 12.
     """
 
     def __init__(
-        self, reader: UnitReader, sampler: Sampler, rank: int = 0, world: int = 1, *, cache_bytes: int = CACHE_BYTES
+        self,
+        reader: UnitReader,
+        sampler: Sampler,
+        rank: int = 0,
+        world: int = 1,
+        *,
+        cache_bytes: int = CACHE_BYTES,
+        shared: Rows | None = None,
+        prepare: Callable[[Rows], Rows] = as_stored,
     ) -> None:
         self._reader = reader
+        self._shared = None if shared is None else prepare(shared)
+        self._prepare = prepare
         self._sampler = sampler
         self._lanes = lanes(rank, world)
         self._rank, self._world = rank, world
@@ -91,10 +108,8 @@ class Feed:
 
     def _gathered(self, held: Rows, order: Epoch, start_step: int) -> Iterator[Rows]:
         """Each batch by one gather from the held split: the epoch's order is laid out beforehand."""
-        units = self._sampler.units
-        firsts = dict(zip(units, accumulate((unit.rows for unit in units), initial=0), strict=False))
         labels = held.labels.numpy()
-        served = [(order.ends(lane), _positions(order, lane, firsts, labels)) for lane in self._lanes]
+        served = [(order.ends(lane), _positions(order, lane, self._firsts, labels)) for lane in self._lanes]
         for step in range(start_step, order.steps):
             index = np.concatenate([positions[ends[step] : ends[step + 1]] for ends, positions in served])
             yield held.take(torch.from_numpy(index))
@@ -122,7 +137,10 @@ class Feed:
             yield concatenate(pieces or [self._layout])
 
     def _hold(self, units: tuple[Unit, ...]) -> Rows | None:
-        """The rows of `units` in memory, read at the first call; None if they do not fit beside what is held."""
+        """The rows of `units` in memory, read at the first call; None if they do not fit beside what is held, and for a
+        part of rows that are shared already."""
+        if self._shared is not None:
+            return self._shared if units == self._sampler.units else None
         if units not in self._held:
             rows = _num_rows(units)
             total = rows + sum(len(held) for held in self._held.values())
@@ -136,10 +154,19 @@ class Feed:
         """No rows, with the columns of this split."""
         return next(self._decoded(self._sampler.units[:1])).take(torch.empty(0, dtype=torch.int64))
 
+    @cached_property
+    def _firsts(self) -> dict[Unit, int]:
+        """Where each unit begins in the split as a whole."""
+        units = self._sampler.units
+        return dict(zip(units, accumulate((unit.rows for unit in units), initial=0), strict=False))
+
     def _decoded(self, units: Sequence[Unit]) -> Iterator[Rows]:
+        if self._shared is not None:
+            yield from (self._shared[self._firsts[unit] : self._firsts[unit] + unit.rows] for unit in units)
+            return
         num_classes = len(self._sampler.units[0].labels)
         for table in self._reader(units):
-            yield decode(table, num_classes)
+            yield self._prepare(decode(table, num_classes))
 
 
 def _num_rows(units: Iterable[Unit]) -> int:

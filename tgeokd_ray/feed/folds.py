@@ -1,19 +1,17 @@
-"""Cross-fitting: which fold a row is in, and a reader that hides a fold from the teacher that will score it.
+"""Cross-fitting: which fold a row is in, and hiding a fold from the teacher that will score it.
 
 N rows, F folds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-import pyarrow as pa
+import torch
 from numpy.typing import NDArray
 
-from tgeokd_ray.feed.reader import UnitReader
-from tgeokd_ray.feed.units import Unit
+from tgeokd_ray.feed.rows import Rows
 from tgeokd_ray.hashing import key, keyed
 
 MAX_FOLDS = 254
@@ -29,17 +27,13 @@ def fold_of(row_ids: NDArray[np.int64], folds: int) -> NDArray[np.uint8]:
 
 
 @dataclass(frozen=True)
-class WithoutFold:
-    """A UnitReader whose rows of one fold weigh nothing: they are read with the others, so that the batches of all F
-    teachers hold the same rows, but teach nothing."""
+class HiddenFold:
+    """Rows of one fold weigh nothing: they are served with the others, so that the batches of all F teachers hold the
+    same rows, but teach nothing."""
 
-    reader: UnitReader
     fold: int
     folds: int
 
-    def __call__(self, units: Sequence[Unit]) -> Iterator[pa.Table]:
-        for table in self.reader(units):
-            seen = fold_of(table.column("row_id").to_numpy(), self.folds) != self.fold
-            own = table.column("weight").to_numpy() if "weight" in table.column_names else np.float32(1)
-            rest = table.drop_columns(["weight"]) if "weight" in table.column_names else table
-            yield rest.append_column("weight", pa.array((seen * own).astype(np.float32)))
+    def __call__(self, rows: Rows) -> Rows:
+        seen = torch.from_numpy(fold_of(rows.row_id.numpy(), self.folds) != self.fold)
+        return replace(rows, weights=rows.weights * seen)

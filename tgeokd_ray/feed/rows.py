@@ -5,12 +5,15 @@ N rows, P numeric columns, F categorical columns, M teachers, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import count, takewhile
+from typing import Any
 
 import pyarrow as pa
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
@@ -59,6 +62,17 @@ class Rows:
     def tensors(self) -> tuple[Tensor, ...]:
         """All tensors, in the order of the fields."""
         return tuple(getattr(self, field.name) for field in fields(self))
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """The tensors by name, as views."""
+        return {field.name: getattr(self, field.name).numpy() for field in fields(self)}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Rows:
+        """The inverse of `to_arrays`, as views; of arrays that nobody may write into too."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+            return cls(**{name: torch.from_numpy(value) for name, value in arrays.items()})
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> Rows:
         return Rows(*map(function, self.tensors()))

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tgeokd_ray.errors import DataError
-from tgeokd_ray.feed.batches import Feed, Rows
-from tgeokd_ray.feed.folds import WithoutFold
+from tgeokd_ray.feed.batches import Feed, Rows, as_stored
+from tgeokd_ray.feed.folds import HiddenFold
 from tgeokd_ray.feed.reader import DirectReader, UnitReader
 from tgeokd_ray.feed.sampler import Sampler, oversampling_factors
 from tgeokd_ray.feed.table import EncodedTable, LogitsTable
@@ -30,6 +30,9 @@ class Source(Protocol):
     def reader(self, table: EncodedTable, logits: Sequence[LogitsTable], split: str) -> UnitReader:
         """A reader of this split's units, joined with the logits given."""
 
+    def rows(self, table: EncodedTable, logits: Sequence[LogitsTable], split: str) -> Rows | None:
+        """All rows of a split in stored order where they lie in memory that workers share; None: read them."""
+
     def class_means(self, logits: LogitsTable) -> NDArray[np.float32]:
         """Mean teacher distribution per class, [C, C]."""
 
@@ -39,6 +42,10 @@ class DirectSource:
 
     def reader(self, table: EncodedTable, logits: Sequence[LogitsTable], split: str) -> UnitReader:
         return DirectReader(table, logits, split)
+
+    def rows(self, table: EncodedTable, logits: Sequence[LogitsTable], split: str) -> Rows | None:
+        del table, logits, split
+        return None
 
     def class_means(self, logits: LogitsTable) -> NDArray[np.float32]:
         return np.asarray(logits.class_means, dtype=np.float32)
@@ -93,9 +100,15 @@ def open_data(spec: RunSpec, worker: Worker, source: Source, *, learned: bool) -
     def feed(split: str, sources: Sequence[LogitsTable], rows: int, seed: int, repeats: Sequence[int] | None) -> Feed:
         sampler = Sampler(table.units(split), rows, seed, repeats=repeats)
         reader = source.reader(table, sources, split)
-        if spec.folds > 1 and split == spec.split:
-            reader = WithoutFold(reader, spec.fold, spec.folds)
-        return Feed(reader, sampler, rank=worker.rank, world=worker.size, cache_bytes=spec.cache_bytes)
+        return Feed(
+            reader,
+            sampler,
+            rank=worker.rank,
+            world=worker.size,
+            cache_bytes=spec.cache_bytes,
+            shared=source.rows(table, sources, split),
+            prepare=HiddenFold(spec.fold, spec.folds) if spec.folds > 1 and split == spec.split else as_stored,
+        )
 
     repeats = oversampling_factors(table.label_counts(spec.split), spec.oversample) if spec.oversample > 1 else None
     outer_rows = min(spec.fusion.batch_rows, table.splits.get(spec.outer_split, 0))

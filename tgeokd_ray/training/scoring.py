@@ -111,7 +111,7 @@ class Predictor:
             facts["model"], **shape, num_classes=len(self.classes), generator=torch.Generator().manual_seed(0)
         )
         module.load_state_dict(load_tensors(artifact.file("model.safetensors")))
-        self._module = module.to(device).eval()
+        self.module = module.to(device).eval()
         self._device = torch.device(device)
         self._autocast = precision == "bf16"
 
@@ -120,7 +120,7 @@ class Predictor:
         with torch.inference_mode(), torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast):
             for first in range(0, len(numeric), BATCH_ROWS):
                 rows = slice(first, first + BATCH_ROWS)
-                logits = self._module(numeric[rows].to(self._device), categorical[rows].to(self._device))
+                logits = self.module(numeric[rows].to(self._device), categorical[rows].to(self._device))
                 parts.append(logits.float().cpu().numpy())
         return np.concatenate(parts) if parts else np.empty((0, len(self.classes)), np.float32)
 
