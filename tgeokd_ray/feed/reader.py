@@ -27,6 +27,7 @@ class UnitReader(Protocol):
 class DirectReader:
     """Reads units of one split from files that this process sees, in a thread two units ahead of the consumer.
 
+    Of the features it reads those that `table` shows, no others: a student's reader never opens the teacher's own.
     ProvenanceError, before anything is read, for logits of another table or without some of the split's rows;
     IntegrityError for damaged pages, wrong row counts and logits that are not finite. An error of the thread is raised
     where its unit would have come; closing the iterator ends the thread.
@@ -34,12 +35,7 @@ class DirectReader:
 
     def __init__(self, table: EncodedTable, logits: Sequence[LogitsTable], split: str) -> None:
         self._table = table
-        optional = {
-            "numeric": table.num_numeric > 0,
-            "categorical": table.num_categorical > 0,
-            "weight": table.has_weights,
-        }
-        self._columns = ["row_id", "label", *(name for name, is_there in optional.items() if is_there)]
+        self._columns = ["row_id", "label", *table.feature_columns, *(["weight"] if table.has_weights else [])]
         self._teachers = [teacher(table, one, split) for one in logits]
 
     def __call__(self, units: Sequence[Unit]) -> Iterator[pa.Table]:

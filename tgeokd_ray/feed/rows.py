@@ -99,22 +99,29 @@ def collect(parts: Iterable[Rows], layout: Rows, num_rows: int) -> Rows:
 def decode(table: pa.Table, num_classes: int) -> Rows:
     """The rows of one unit as stored, as views of Arrow's memory where it is one piece.
 
-    Columns row_id and label; numeric, categorical and weight where the table has them (weight 1 otherwise); logits_0,
-    logits_1, ... for M teachers. IntegrityError for a null.
+    Columns row_id and label; numeric, categorical and weight where the table has them (weight 1 otherwise), and after
+    numeric and categorical what teacher_numeric and teacher_categorical hold; logits_0, logits_1, ... for M teachers.
+    IntegrityError for a null.
     """
     names, rows = set(table.column_names), table.num_rows
     teachers = takewhile(names.__contains__, (f"logits_{teacher}" for teacher in count()))
     logits = [_tensor(table, name) for name in teachers]
     return Rows(
         row_id=_tensor(table, "row_id"),
-        numeric=_tensor(table, "numeric") if "numeric" in names else torch.empty(rows, 0),
-        categorical=_tensor(table, "categorical")
-        if "categorical" in names
-        else torch.empty(rows, 0, dtype=torch.int32),
+        numeric=_features(table, "numeric", torch.float32),
+        categorical=_features(table, "categorical", torch.int32),
         labels=_tensor(table, "label"),
         weights=_tensor(table, "weight") if "weight" in names else torch.ones(rows),
         logits=_side_by_side(logits) if logits else torch.empty(rows, 0, num_classes),
     )
+
+
+def _features(table: pa.Table, name: str, dtype: torch.dtype) -> Tensor:
+    """[N, width]: the student's columns, then the teacher's own if they were read; one alone stays a view."""
+    parts = [_tensor(table, column) for column in (name, f"teacher_{name}") if column in table.column_names]
+    if len(parts) == 1:
+        return parts[0]
+    return torch.cat([torch.empty(table.num_rows, 0, dtype=dtype), *parts], dim=1)
 
 
 def _side_by_side(logits: Sequence[Tensor]) -> Tensor:

@@ -27,14 +27,21 @@ __all__ = ["EncodedTable", "LogitsTable", "Unit"]
 class EncodedTable:
     """An artifact of kind "tables", opened with its manifest checked and the files' sizes, no more.
 
-    `open` raises IntegrityError for a damaged artifact and ProvenanceError for one of another kind.
+    `open` raises IntegrityError for a damaged artifact and ProvenanceError for one of another kind. The columns are
+    those that the student sees, or with `whole` also those that the teacher alone sees, which come after them.
     """
 
     artifact: Artifact
+    whole: bool = False
 
     @classmethod
-    def open(cls, path: Path | str) -> EncodedTable:
-        return cls(open_kind(path, "tables"))
+    def open(cls, path: Path | str, *, model: str = "students") -> EncodedTable:
+        """The table as a model of the kind `model` sees it: "teachers" sees all columns."""
+        return cls(open_kind(path, "tables"), whole=model == "teachers")
+
+    def seen_by(self, model: str) -> EncodedTable:
+        """The same table as a model of this kind sees it."""
+        return EncodedTable(self.artifact, whole=model == "teachers")
 
     @property
     def label(self) -> str:
@@ -57,15 +64,27 @@ class EncodedTable:
 
     @property
     def num_numeric(self) -> int:
-        return len(self.schema["numeric"])
+        return sum(len(view["numeric"]) for view in self._views)
 
     @property
     def num_categorical(self) -> int:
-        return len(self.schema["categorical"])
+        return sum(len(view["categorical"]) for view in self._views)
 
     @property
     def num_ids(self) -> int:
-        return int(self.schema["num_ids"])
+        return int(self._views[-1]["num_ids"])
+
+    @property
+    def feature_columns(self) -> tuple[str, ...]:
+        """The columns of a shard that hold this view's features."""
+        views = zip(("", "teacher_"), self._views, strict=False)
+        return tuple(f"{place}{kind}" for place, view in views for kind in ("numeric", "categorical") if view[kind])
+
+    @property
+    def _views(self) -> tuple[Mapping[str, Any], ...]:
+        """What the schema says of the student's columns, then of the teacher's own where they are seen."""
+        own = self.schema.get("teacher_only") if self.whole else None
+        return (self.schema,) if own is None else (self.schema, own)
 
     @property
     def has_weights(self) -> bool:

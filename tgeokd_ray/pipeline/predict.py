@@ -15,9 +15,9 @@ from tgeokd_ray.errors import ConfigError, ResourceError
 from tgeokd_ray.events import Progress
 from tgeokd_ray.tables.cards import Card
 from tgeokd_ray.tables.encode import encode_frame
-from tgeokd_ray.tables.encoders import Encoder
 from tgeokd_ray.tables.inputs import raw_files
 from tgeokd_ray.tables.validation import validated
+from tgeokd_ray.tables.views import Encoders, encoder_files
 from tgeokd_ray.training.scoring import Predictor
 
 
@@ -29,7 +29,7 @@ def predict(student: Path, data: Sequence[str], out: Path, progress: Progress) -
     """
     artifact = open_artifact(student, level="full")
     card = validated(Card, read_json(artifact.file("card.json")), str(artifact.file("card.json")))
-    encoder = Encoder.from_json(read_json(artifact.file("encoder.json")))
+    encoders = Encoders.read([artifact.file(name) for name in encoder_files(card)])
     files = raw_files(card, data)
     if not files:
         raise ConfigError(f"{artifact.label} was made from a synthetic table, which has no raw files to score")
@@ -44,7 +44,7 @@ def predict(student: Path, data: Sequence[str], out: Path, progress: Progress) -
     try:
         with pq.ParquetWriter(draft, _schema(predictor.classes)) as writer:
             for index, path in enumerate(files):
-                for row_ids, numeric, categorical in encode_frame(card, encoder, path, file_index=index):
+                for row_ids, numeric, categorical in encode_frame(card, encoders, path, file_index=index):
                     logits = predictor(torch.from_numpy(numeric), torch.from_numpy(categorical).long())
                     writer.write_table(_table(row_ids, logits, predictor.classes))
                     rows += len(row_ids)

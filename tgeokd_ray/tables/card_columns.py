@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from tgeokd_ray.tables.validation import Strict, did_you_mean, raise_all
 
@@ -120,10 +127,15 @@ class Encoding(Strict):
 
 
 class Columns(Strict):
-    """The role of every raw column; `others` says what to do with columns that the card does not name."""
+    """The role of every raw column; `others` says what to do with columns that the card does not name.
+
+    `teacher_only` names features that the teacher alone sees: what is known of a row once it is past, and not yet when
+    a student is asked.
+    """
 
     numeric: tuple[NumericColumn, ...] = ()
     categorical: tuple[CategoricalColumn, ...] = ()
+    teacher_only: tuple[Text, ...] = ()
     ignore: tuple[Text, ...] = ()
     others: Literal["error", "ignore"] = "error"
 
@@ -138,8 +150,24 @@ class Columns(Strict):
                 f"columns that share {n!r} need the same min_count and buckets"
                 for n in repeated(shared for shared, *_ in spaces)
             ]
+            + self._teacher_only_problems(features)
         )
         return self
+
+    def _teacher_only_problems(self, features: list[str]) -> list[str]:
+        strange = [name for name in self.teacher_only if name not in features]
+        blind = bool(features) and set(features) <= set(self.teacher_only)
+        return (
+            [f"teacher_only: {n!r} is neither numeric nor categorical{did_you_mean(n, features)}" for n in strange]
+            + [f"teacher_only: {name!r} is there twice" for name in repeated(self.teacher_only)]
+            + (["teacher_only: names every feature; the student needs at least one"] if blind else [])
+        )
+
+    @model_serializer(mode="wrap")
+    def _without_empty_teacher_only(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A card without such columns is written, and digested, as it was before there were any."""
+        data: dict[str, Any] = handler(self)
+        return data if self.teacher_only else {k: v for k, v in data.items() if k != "teacher_only"}
 
 
 def repeated(names: Any) -> list[Any]:

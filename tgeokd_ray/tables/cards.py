@@ -153,6 +153,11 @@ class Card(Strict):
             + [f"{k}: {n!r} cannot be ignored" for k, n in own.items() if n in self.columns.ignore]
             + [f"{name!r} has two roles of label, row id and weight" for name in repeated(filter(None, own.values()))]
             + [f"columns: the name {name!r} is reserved" for name in features if name in RESERVED]
+            + [
+                f"columns.teacher_only: {name!r} is the column of the splits, which the student's card names, too"
+                for name in self.teacher_only
+                if name == self.splits.column
+            ]
             + [f"column {name!r} is not in format.names{did_you_mean(name, roleless)}" for name in unnamed]
             + [f"format.names: {name!r} has no role; ignore it or name it under columns" for name in roleless]
         )
@@ -167,6 +172,11 @@ class Card(Strict):
     def categorical(self) -> tuple[str, ...]:
         """Names of the categorical columns, in order."""
         return tuple(column.name for column in self.columns.categorical)
+
+    @property
+    def teacher_only(self) -> tuple[str, ...]:
+        """Names of the features that the teacher alone sees, in the order of the card."""
+        return self.columns.teacher_only
 
     @property
     def known_columns(self) -> tuple[str, ...]:

@@ -94,9 +94,8 @@ class _Survey:
         for name, summary in self._numbers.items():
             known = summary.count > 0
             least, mean, greatest = (summary.least, summary.mean, summary.greatest) if known else (None, None, None)
-            rows.append(
-                {"column": name, "missing": self._share(name), "least": least, "mean": mean, "greatest": greatest}
-            )
+            row = {"column": name, "missing": self._share(name), "least": least, "mean": mean, "greatest": greatest}
+            rows.append(row | self._seen_by(name))
         return rows
 
     def categorical_columns(self) -> list[dict[str, Any]]:
@@ -116,8 +115,14 @@ class _Survey:
                 row["values"] = counts.num_rows
                 row["first"] = counts["value"][place].as_py()
                 row["share"] = round(counts["count"][place].as_py() / self._rows, 6)
-            rows.append(row)
+            rows.append(row | self._seen_by(name))
         return rows
+
+    def _seen_by(self, name: str) -> dict[str, str]:
+        """Who sees a column, where that differs between columns."""
+        if not self.card.teacher_only:
+            return {}
+        return {"seen_by": "teacher" if name in self.card.teacher_only else "both"}
 
     def _share(self, name: str) -> float:
         return round(self._missing[name] / self._rows, 6) if self._rows else 0.0

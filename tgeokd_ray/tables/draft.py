@@ -161,7 +161,8 @@ def _columns(rows: pl.DataFrame, label: str) -> dict[str, list[str]]:
     ids = [name for name in others if rows[name].n_unique() > most or not rows[name].count()]
     if not numeric and len(ids) == len(others):
         ids = []
-    return {"numeric": numeric, "categorical": [name for name in others if name not in ids], "ignore": ids}
+    categorical = [name for name in others if name not in ids]
+    return {"numeric": numeric, "categorical": categorical, "teacher_only": [], "ignore": ids}
 
 
 def _classes(rows: pl.DataFrame, label: str) -> list[str]:
@@ -191,7 +192,7 @@ def _yaml(path: Path, sample: _Sample, label: str) -> str:
         ),
         (
             "A guess from the first rows. Numbers with few values may be categories, and the other way round.\n"
-            "# What is not known yet when a prediction is made must be ignored.",
+            "# What is not known yet when a prediction is made must be ignored, or named under teacher_only as well.",
             {"columns": columns},
         ),
         (

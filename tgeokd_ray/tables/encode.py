@@ -13,11 +13,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tgeokd_ray.artifacts import Artifact, FileEntry, Staging, find, inputs_digest, read_json, staging, write_json
+from tgeokd_ray.artifacts import Artifact, FileEntry, Staging, find, inputs_digest, staging, write_json
 from tgeokd_ray.errors import DataError, UserError
 from tgeokd_ray.events import Progress
 from tgeokd_ray.tables.cards import ROW_ID, SPLITS, Card
-from tgeokd_ray.tables.encoders import Encoder, Partial, fit_encoder, fit_partial
+from tgeokd_ray.tables.encoders import Partial, fit_encoder, fit_partial
 from tgeokd_ray.tables.ingest import (
     SPLIT,
     IngestItem,
@@ -33,11 +33,8 @@ from tgeokd_ray.tables.inputs import KIND, raw_files, table_inputs
 from tgeokd_ray.tables.outcome import raise_together, returning_errors, values
 from tgeokd_ray.tables.quality import bayes, check_classes, unseen_shares, warn_of_columns, warn_of_unseen
 from tgeokd_ray.tables.readers import read_frames
-from tgeokd_ray.tables.shards import ENCODER_BYTES, NumberedUnit, ShardWriter, group_rows, transform_unit
-
-ENCODER, CARD = "encoder.json", "card.json"
-# Not in the table's card: texts, and paths and defaults that differ between users of the same table.
-_NOT_KEPT = {"title", "files", "defaults", "terms", "publisher", "citation", "checks"}
+from tgeokd_ray.tables.shards import NumberedUnit, ShardWriter, group_rows, transform_unit
+from tgeokd_ray.tables.views import Encoders, card_files, columns_schema, encoder_files
 
 
 class EngineMap(Protocol):
@@ -76,22 +73,22 @@ def encode(
         units = work.ingest(ingest_plan(card, paths))
         if table_inputs(card, paths, root) != arguments:
             raise DataError("a raw file changed while it was read", fix="run the same command again")
-        encoder, entry = work.fit(units)
-        shards = work.transform(units, entry)
-        artifact = stage.commit(work.schema(units, encoder, shards), {"raw_rows": sum(unit.rows for unit in units)})
+        encoders, entries = work.fit(units)
+        shards = work.transform(units, entries)
+        artifact = stage.commit(work.schema(units, encoders, shards), {"raw_rows": sum(unit.rows for unit in units)})
         shutil.rmtree(scratch.folder.parent, ignore_errors=True)
     return artifact, False
 
 
 def encode_frame(
-    card: Card, encoder: Encoder, path: Path, *, file_index: int = 0
+    card: Card, encoders: Encoders, path: Path, *, file_index: int = 0
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int32]]]:
     """(row ids [N], numeric [N, P], categorical [N, F]) of each piece of a raw file, labels not needed, in order.
 
     A file at place `file_index` among those of a table gets the row ids that it has there.
     """
     for frame in read_frames(card, path, labels=False):
-        yield row_ids(card, frame, file_index)[0], *encoder.transform(frame)
+        yield row_ids(card, frame, file_index)[0], *encoders.transform(frame)
 
 
 @returning_errors
@@ -132,34 +129,40 @@ class _Work:
         self.progress.finished("ingest", f"{sum(unit.rows for unit in units)} rows")
         return units
 
-    def fit(self, units: Sequence[RawUnit]) -> tuple[Encoder, FileEntry]:
-        """The encoder and its file in the table; one that an earlier attempt wrote is taken as it is."""
-        if ENCODER in self.stage.kept:
-            entry = self.stage.kept[ENCODER]
-            self.stage.add(entry)
-            return Encoder.from_json(read_json(self.stage.folder / ENCODER, limit=ENCODER_BYTES)), entry
+    def fit(self, units: Sequence[RawUnit]) -> tuple[Encoders, list[FileEntry]]:
+        """The encoders and their files in the table; those that an earlier attempt wrote are taken as they are."""
+        names = encoder_files(self.card)
+        if self.stage.kept.keys() >= set(names):
+            entries = [self.stage.kept[name] for name in names]
+            for entry in entries:
+                self.stage.add(entry)
+            return Encoders.read([self.stage.folder / name for name in names]), entries
         todo = [unit for unit in units if unit.rows_of("train")]
         self.progress.started("fit", sum(unit.rows_of("train") for unit in todo))
         results = self.map(partial(fit_unit, self.card, self.scratch.folder), todo, stage="fit")
         encoder = fit_encoder(self.card, self._advancing(todo, values(results)))
         self.progress.finished("fit", f"{encoder.num_ids} ids")
-        return encoder, self.stage.write(ENCODER, lambda path: write_json(path, encoder.to_json()))
+        encoders = Encoders.of(encoder, self.card.teacher_only)
+        return encoders, [self._write(name, part.to_json()) for name, part in zip(names, encoders.parts, strict=True)]
+
+    def _write(self, name: str, value: Any) -> FileEntry:
+        return self.stage.write(name, lambda path: write_json(path, value))
 
     def _advancing(self, units: Sequence[RawUnit], partials: Iterator[Partial]) -> Iterator[Partial]:
         for unit, value in zip(units, partials, strict=True):
             self.progress.advanced("fit", unit.rows_of("train"))
             yield value
 
-    def transform(self, units: Sequence[RawUnit], entry: FileEntry) -> list[FileEntry]:
-        """All shards of the table; those that an earlier attempt finished with the same encoder are not redone."""
+    def transform(self, units: Sequence[RawUnit], encoders: Sequence[FileEntry]) -> list[FileEntry]:
+        """All shards of the table; those that an earlier attempt finished with the same encoders are not redone."""
         rows = {split: sum(unit.rows_of(split) for unit in units) for split in SPLITS}
-        kept = self.stage.kept if ENCODER in self.stage.kept else {}
+        kept = self.stage.kept if self.stage.kept.keys() >= {entry.path for entry in encoders} else {}
         items = [NumberedUnit(index, unit) for index, unit in enumerate(units)]
         todo = [item for item in items if not kept.keys() >= set(item.shards.values())]
         shards = [kept[name] for item in items if item not in todo for name in item.shards.values()]
         sizes = {split: group_rows(count) for split, count in rows.items()}
         num_classes = len(self.card.label.classes)
-        writer = ShardWriter(self.scratch.folder, self.stage.folder, entry, num_classes, sizes)
+        writer = ShardWriter(self.scratch.folder, self.stage.folder, tuple(encoders), num_classes, sizes)
         self.progress.started("encode", sum(rows.values()))
         self.progress.advanced("encode", sum(shard.rows or 0 for shard in shards))
         for written in values(self.map(partial(transform_unit, writer), todo, stage="encode")):
@@ -167,22 +170,21 @@ class _Work:
             shards += written
         for shard in shards:
             self.stage.add(shard)
-        self.stage.write(CARD, lambda path: write_json(path, self.card.model_dump(mode="json", exclude=_NOT_KEPT)))
+        for name, card in card_files(self.card).items():
+            self._write(name, card)
         return shards
 
-    def schema(self, units: Sequence[RawUnit], encoder: Encoder, shards: Sequence[FileEntry]) -> dict[str, Any]:
+    def schema(self, units: Sequence[RawUnit], encoders: Encoders, shards: Sequence[FileEntry]) -> dict[str, Any]:
         """What the manifest says about the table; also warns of what the user should know."""
-        extra: dict[str, Any] = {"unseen_test": unseen_shares(encoder, shards, "test")}
-        warn_of_columns(encoder, self.progress)
+        extra: dict[str, Any] = {"unseen_test": unseen_shares(encoders, shards, "test")}
+        warn_of_columns(encoders, self.progress)
         warn_of_unseen(extra["unseen_test"], self.progress)
         if self.card.format.kind == "synthetic":
             extra |= bayes(self.scratch.folder, units)
         return {
             "classes": list(self.card.label.classes),
             "negative": self.card.label.negative_index,
-            "numeric": list(encoder.numeric_names),
-            "categorical": encoder.categorical_spaces,
-            "num_ids": encoder.num_ids,
+            **columns_schema(encoders),
             "weight": self.card.weight is not None,
             "rows": {split: sum(unit.rows_of(split) for unit in units) for split in SPLITS},
             "extra": extra,

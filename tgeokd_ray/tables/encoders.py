@@ -144,8 +144,8 @@ def texts(frame: pa.Table, name: str) -> pa.Array:
 
 
 def _spaces(card: Card) -> dict[str, list[CategoricalColumn]]:
-    """The columns of each id space, in the order of the card."""
+    """The columns of each id space, in the order of the card; first the spaces of columns that the student sees."""
     spaces: dict[str, list[CategoricalColumn]] = {}
-    for column in card.columns.categorical:
+    for column in sorted(card.columns.categorical, key=lambda column: column.name in card.teacher_only):
         spaces.setdefault(space_name(column), []).append(column)
     return spaces

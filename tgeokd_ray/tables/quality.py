@@ -14,9 +14,9 @@ from tgeokd_ray.errors import DataError, Problem
 from tgeokd_ray.events import Progress
 from tgeokd_ray.metrics import Evaluation
 from tgeokd_ray.tables.cards import LABEL, SPLITS, Card
-from tgeokd_ray.tables.encoders import Encoder
 from tgeokd_ray.tables.ingest import SPLIT, RawUnit, read_unit
 from tgeokd_ray.tables.synthetic import LOG_ODDS
+from tgeokd_ray.tables.views import Encoders
 
 UNSEEN_WARNING = 0.5
 
@@ -44,12 +44,12 @@ def check_classes(card: Card, units: Sequence[RawUnit], progress: Progress) -> N
             progress.warned(f"split {split} has no row of class {', '.join(lacking)}")
 
 
-def unseen_shares(encoder: Encoder, shards: Sequence[FileEntry], split: str) -> dict[str, float]:
+def unseen_shares(encoders: Encoders, shards: Sequence[FileEntry], split: str) -> dict[str, float]:
     """Per categorical column, the share of the split's rows whose value the train rows lack; empty without rows."""
     chosen = [shard for shard in shards if shard.extra["split"] == split]
     rows = sum(shard.rows or 0 for shard in chosen)
     counts = [shard.extra["unseen"] for shard in chosen]
-    names = [name for name, _ in encoder.categorical]
+    names = [name for part in encoders.parts for name, _ in part.categorical]
     return {
         name: round(sum(of_name) / rows, 6) for name, of_name in zip(names, zip(*counts, strict=True), strict=False)
     }
@@ -62,10 +62,10 @@ def warn_of_unseen(shares: Mapping[str, float], progress: Progress) -> None:
         progress.warned(f"most test values are not among the train rows: {', '.join(high)}")
 
 
-def warn_of_columns(encoder: Encoder, progress: Progress) -> None:
+def warn_of_columns(encoders: Encoders, progress: Progress) -> None:
     """One warning for the columns that say nothing: one number or no value at all in the train rows."""
-    silent = [column.name for column in encoder.numeric if column.std == 0]
-    silent += [name for name, space in encoder.categorical if space.values == ()]
+    silent = [column.name for part in encoders.parts for column in part.numeric if column.std == 0]
+    silent += [name for part in encoders.parts for name, space in part.categorical if space.values == ()]
     if silent:
         progress.warned(f"constant or empty in the train rows: {', '.join(silent)}")
 

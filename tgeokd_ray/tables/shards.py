@@ -1,9 +1,9 @@
-"""The last pass: each raw unit through the encoder to one shard per split. N rows, P numeric, F categorical columns."""
+"""The last pass: each raw unit through the encoders to a shard per split. N rows, P numeric, F categorical columns."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,9 +20,11 @@ from tgeokd_ray.tables.categorical import UNSEEN
 from tgeokd_ray.tables.encoders import Encoder
 from tgeokd_ray.tables.ingest import SPLIT, RawUnit, read_unit
 from tgeokd_ray.tables.outcome import returning_errors
+from tgeokd_ray.tables.views import ENCODER_BYTES
 
 MIN_GROUP_ROWS, MAX_GROUP_ROWS, GROUPS_WANTED = 256, 65_536, 48
-ENCODER_BYTES = 1 << 31
+# Columns of the student's view, and those that the teacher alone reads.
+VIEWS = ("", "teacher_")
 
 
 @dataclass(frozen=True)
@@ -40,11 +42,11 @@ class NumberedUnit:
 
 @dataclass(frozen=True)
 class ShardWriter:
-    """What every task of the last pass needs: folders, the encoder's file, classes, rows of a row group per split."""
+    """What every task of the last pass needs: folders, the encoders' files, classes, rows of a row group per split."""
 
     scratch: Path
     folder: Path
-    encoder: FileEntry
+    encoders: tuple[FileEntry, ...]
     num_classes: int
     group_rows: Mapping[str, int]
 
@@ -59,35 +61,39 @@ def transform_unit(writer: ShardWriter, item: NumberedUnit) -> list[FileEntry]:
     """Write the shards of one unit and return their entries; the same bytes whenever and wherever it runs.
 
     Columns: row_id int64, label int32, numeric [P] float32 and categorical [F] int32 as lists of fixed size (absent
-    when P or F is 0: Parquet readers fail on lists of size 0), weight float32 if the card names one.
+    when P or F is 0: Parquet readers fail on lists of size 0), weight float32 if the card names one; teacher_numeric
+    and teacher_categorical in the same form, where the teacher sees columns that the student does not.
     """
     raw = read_unit(writer.scratch, item.unit)
-    encoder = _encoder(writer.folder / writer.encoder.path, writer.encoder.sha256)
-    numeric, categorical = encoder.transform(raw)
+    encoders = [_encoder(writer.folder / entry.path, entry.sha256) for entry in writer.encoders]
+    views = [encoder.transform(raw) for encoder in encoders]
     codes = raw[SPLIT].to_numpy()
     entries = []
     for split, name in item.shards.items():
         rows = np.flatnonzero(codes == SPLITS.index(split))
         chosen = raw.select([c for c in (ROW_ID, LABEL, WEIGHT) if c in raw.column_names]).take(pa.array(rows))
-        shard = _shard(chosen, numeric[rows], categorical[rows])
+        seen = [(numeric[rows], categorical[rows]) for numeric, categorical in views]
+        shard = _shard(chosen, seen)
         extra = _facts(writer, item.index, split, shard)
-        extra["unseen"] = _unseen(encoder, categorical[rows])
+        extra["unseen"] = [n for encoder, (_, ids) in zip(encoders, seen, strict=True) for n in _unseen(encoder, ids)]
         entries.append(_write(writer, name, shard, extra))
     return entries
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
 def _encoder(path: Path, sha256: str) -> Encoder:
-    """One encoder per process; its digest is part of the key, so another table's is never taken for it."""
+    """The encoders of one table per process; digests are part of the key, so another table's is never taken for one."""
     del sha256
     return Encoder.from_json(read_json(path, limit=ENCODER_BYTES))
 
 
-def _shard(chosen: pa.Table, numeric: NDArray[np.float32], categorical: NDArray[np.int32]) -> pa.Table:
+def _shard(chosen: pa.Table, views: Sequence[tuple[NDArray[np.float32], NDArray[np.int32]]]) -> pa.Table:
     columns = {"row_id": chosen[ROW_ID], "label": chosen[LABEL]}
-    for name, values in (("numeric", numeric), ("categorical", categorical)):
-        if values.shape[1]:
-            columns[name] = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
+    for view, (numeric, categorical) in zip(VIEWS, views, strict=False):
+        for name, values in (("numeric", numeric), ("categorical", categorical)):
+            if values.shape[1]:
+                lists = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
+                columns[f"{view}{name}"] = lists
     if WEIGHT in chosen.column_names:
         columns["weight"] = chosen[WEIGHT]
     return pa.table(columns)

@@ -19,11 +19,13 @@ from tgeokd_ray.training.scoring import Predictor
 
 
 def assess(model: Path, table: EncodedTable, split: str, progress: Progress) -> dict[str, Any]:
-    """Results of `Evaluation` on a split, one row group in memory at a time.
+    """Results of `Evaluation` on a split, one row group in memory at a time, with the columns that this model sees.
 
     ProvenanceError where the model was made from another table: its inputs would be encoded in another way.
     """
-    require_parent(open_artifact(model), "table", table.artifact)
+    artifact = open_artifact(model)
+    require_parent(artifact, "table", table.artifact)
+    table = table.seen_by(artifact.kind)
     predictor = Predictor(model)
     evaluation = Evaluation(len(table.classes), negative_class=table.negative)
     units = table.units(split)

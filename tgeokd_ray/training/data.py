@@ -88,7 +88,7 @@ class RunData:
 
 def open_data(spec: RunSpec, worker: Worker, source: Source, *, learned: bool) -> RunData:
     """Open the artifacts that `spec` names and set up the feeds; DataError for a split without rows."""
-    table = EncodedTable.open(Path(spec.table))
+    table = EncodedTable.open(Path(spec.table), model=spec.kind)
     logits = tuple(LogitsTable.open(Path(path), table) for path in spec.logits)
     for split in (spec.split, "valid", "test", *((spec.outer_split,) if learned else ())):
         if not table.splits.get(split):

@@ -18,7 +18,11 @@ from tgeokd_ray.training.state import State, Tensors
 from tgeokd_ray.training.steps import Problem
 from tgeokd_ray.training.worker import Worker
 
-COPIED = ("encoder.json", "card.json")
+# What a model takes from its table, and under which name: what its kind does not see is left behind.
+COPIED = {
+    "teachers": {name: name for name in ("encoder.json", "teacher_encoder.json", "card.json")},
+    "students": {"encoder.json": "encoder.json", "student_card.json": "card.json", "card.json": "card.json"},
+}
 REPLICATES = 200
 WITH_INTERVALS = ("auc", "nll", "accuracy")
 
@@ -90,8 +94,8 @@ def commit(
             stage.write(f"{name}.safetensors", partial(_tensors, tensors))
         stage.write("metrics.json", partial(_json, metrics[0] if len(metrics) == 1 else {"students": metrics}))
         stage.write("model.json", partial(_json, model))
-        for name in COPIED:
-            stage.write(name, partial(_copy, table.file(name)))
+        for name, source in _copied(spec.kind, table).items():
+            stage.write(name, partial(_copy, source))
         return stage.commit(schema={"classes": list(data.table.classes)}, record=record)
 
 
@@ -120,6 +124,16 @@ def _tensors(tensors: dict[str, Any], path: Path) -> None:
 
 def _json(value: Any, path: Path) -> None:
     write_json(path, value)
+
+
+def _copied(kind: str, table: Artifact) -> dict[str, Path]:
+    """The file of the table behind each name; only a table with teacher-only columns has all of them."""
+    there = {entry.path for entry in table.manifest.files}
+    found: dict[str, Path] = {}
+    for source, name in COPIED[kind].items():
+        if source in there:
+            found.setdefault(name, table.file(source))
+    return found
 
 
 def _copy(source: Path, path: Path) -> None:

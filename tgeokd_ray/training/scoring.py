@@ -58,7 +58,7 @@ class ScoreShard:
             return error
 
     def _score(self, shard: str) -> FileEntry:
-        table = EncodedTable.open(Path(self.table))
+        table = EncodedTable.open(Path(self.table), model="teachers")
         units, num_classes = table.shard_units(shard), len(table.classes)
         split = units[0].split
         means = ClassMeans(num_classes)
