@@ -180,7 +180,7 @@ class _Work:
         warn_of_columns(encoders, self.progress)
         warn_of_unseen(extra["unseen_test"], self.progress)
         if self.card.format.kind == "synthetic":
-            extra |= bayes(self.scratch.folder, units)
+            extra |= bayes(self.card, self.scratch.folder, units)
         return {
             "classes": list(self.card.label.classes),
             "negative": self.card.label.negative_index,

@@ -22,7 +22,7 @@ from tgeokd_ray.tables.cards import LABEL, ROW, ROW_ID, SPLITS, TIME, WEIGHT, Ca
 from tgeokd_ray.tables.ids import UNUSED, assign_splits, file_row_ids, repeated_ids, text_ids
 from tgeokd_ray.tables.outcome import returning_errors
 from tgeokd_ray.tables.readers import read_frames
-from tgeokd_ray.tables.synthetic import LOG_ODDS, check_columns, synthetic_rows
+from tgeokd_ray.tables.synthetic import DWELL, LOG_ODDS, LOG_ODDS_AFTER, check_columns, synthetic_rows, with_dwell
 
 Ids = NDArray[np.int64]
 
@@ -160,7 +160,8 @@ def _frames(card: Card, item: IngestItem) -> Iterator[pa.Table]:
     if item.path is not None:
         yield from read_frames(card, Path(item.path))
     else:
-        yield synthetic_rows(card.format.seed, item.first, item.rows)
+        rows = synthetic_rows(card.format.seed, item.first, item.rows)
+        yield with_dwell(card.format.seed, rows) if DWELL in card.numeric else rows
 
 
 def _pieces(frames: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
@@ -190,5 +191,5 @@ def _typed(card: Card, frame: pa.Table, item: IngestItem) -> pa.Table:
         columns[WEIGHT] = frame[WEIGHT].cast(pa.float32())
     columns |= {name: frame[name] for name in (*card.numeric, *card.categorical)}
     if item.path is None:
-        columns[LOG_ODDS] = frame[LOG_ODDS]
+        columns |= {name: frame[name] for name in (LOG_ODDS, LOG_ODDS_AFTER) if name in frame.column_names}
     return pa.table(columns).filter(pa.array(codes != UNUSED))

@@ -15,7 +15,7 @@ from tgeokd_ray.events import Progress
 from tgeokd_ray.metrics import Evaluation
 from tgeokd_ray.tables.cards import LABEL, SPLITS, Card
 from tgeokd_ray.tables.ingest import SPLIT, RawUnit, read_unit
-from tgeokd_ray.tables.synthetic import LOG_ODDS
+from tgeokd_ray.tables.synthetic import DWELL, LOG_ODDS, LOG_ODDS_AFTER
 from tgeokd_ray.tables.views import Encoders
 
 UNSEEN_WARNING = 0.5
@@ -70,14 +70,26 @@ def warn_of_columns(encoders: Encoders, progress: Progress) -> None:
         progress.warned(f"constant or empty in the train rows: {', '.join(silent)}")
 
 
-def bayes(scratch: Path, units: Sequence[RawUnit]) -> dict[str, Any]:
-    """AUC and NLL (nats) of the true log-odds on the test rows: what no model can beat in expectation."""
+def bayes(card: Card, scratch: Path, units: Sequence[RawUnit]) -> dict[str, Any]:
+    """AUC and NLL (nats) of the true log-odds on the test rows: what no model can beat in expectation.
+
+    Of what the student sees, and as `teacher_bayes_auc` and `teacher_bayes_nll` of what the teacher sees if that is
+    more.
+    """
+    after = DWELL in card.numeric
+    student = LOG_ODDS_AFTER if after and DWELL not in card.teacher_only else LOG_ODDS
+    views = {"": student} | ({"teacher_": LOG_ODDS_AFTER} if DWELL in card.teacher_only else {})
+    found = {view: _best_possible(scratch, units, column) for view, column in views.items()}
+    return {f"{view}bayes_{name}": value for view, values in found.items() for name, value in values.items()}
+
+
+def _best_possible(scratch: Path, units: Sequence[RawUnit], column: str) -> dict[str, Any]:
     summary = Evaluation(2)
     for unit in units:
         if unit.rows_of("test"):
-            table = read_unit(scratch, unit, [SPLIT, LABEL, LOG_ODDS])
+            table = read_unit(scratch, unit, [SPLIT, LABEL, column])
             table = table.filter(pa.array(table[SPLIT].to_numpy() == SPLITS.index("test")))
-            log_odds = table[LOG_ODDS].to_numpy().astype(np.float32)
+            log_odds = table[column].to_numpy().astype(np.float32)
             summary.add(np.stack([np.zeros_like(log_odds), log_odds], axis=1), table[LABEL].to_numpy())
     results = summary.results()
-    return {"bayes_auc": results["auc"], "bayes_nll": results["nll"]}
+    return {"auc": results["auc"], "nll": results["nll"]}

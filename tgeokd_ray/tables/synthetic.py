@@ -3,6 +3,9 @@
 Eight numeric and ten categorical columns; a value's popularity falls with its rank (Zipf), a few values are missing.
 The log-odds hold plain effects, but most of their spread lies in products of two columns: a large model on many rows
 learns those, a small one on few rows hardly, and labels are noisy. So there is something to distil.
+
+A card may also name `dwell`, which is known after the fact only: the match of a row's values, seen through noise, and
+longer after a click. Labels and all other columns stay the same, and so do the true log-odds without it.
 """
 
 from __future__ import annotations
@@ -20,10 +23,11 @@ from tgeokd_ray.tables.validation import did_you_mean
 
 Floats = NDArray[np.float64]
 
-LOG_ODDS = "@log_odds"
+LOG_ODDS, LOG_ODDS_AFTER = "@log_odds", "@log_odds_after"
 VOCABULARIES = (20, 30, 50, 80, 120, 200, 300, 500, 1000, 2000)
 NUMERIC = tuple(f"n{k}" for k in range(8))
 CATEGORICAL = tuple(f"c{k}" for k in range(len(VOCABULARIES)))
+DWELL = "dwell"
 
 DECIMALS = 6
 ZIPF_EXPONENT, ZIPF_SHIFT = 1.4, 3.0
@@ -38,6 +42,7 @@ FIRST_TRAIT, SECOND_TRAIT = 0.15, {"c0": 0.35, "c1": 0.35, "c2": 0.35, "c3": 0.3
 VALUE_PAIRS = (("c0", "c1", 0.7), ("c1", "c2", 0.5), ("c0", "c3", 0.4))
 MIXED_PAIRS = (("n4", "c0", 0.5), ("n5", "c1", 0.5), ("n0", "c2", 0.4), ("n7", "c3", 0.3))
 NUMBER_PAIRS = (("n0", "n1", 0.3), ("n4", "n5", 0.4))
+DWELL_NOISE = 0.7
 
 
 def synthetic_rows(seed: int, first: int, count: int) -> pa.Table:
@@ -58,11 +63,33 @@ def synthetic_rows(seed: int, first: int, count: int) -> pa.Table:
     return pa.table({**columns, LOG_ODDS: log_odds})
 
 
+def with_dwell(seed: int, table: pa.Table) -> pa.Table:
+    """Rows of `synthetic_rows` with `dwell`, and with the true log-odds of the label given `dwell` and all the rest.
+
+    dwell = match + s^2 label + s e: the match is the part of the log-odds that lies in products of two columns, e is
+    standard normal, s is `DWELL_NOISE`. By the rule of Bayes the log-odds given dwell too are those without it,
+    - match + dwell - s^2 / 2. So a model that sees dwell need not learn the match.
+    """
+    rows = table[ROW].to_numpy().astype(np.uint64)
+    known = {
+        name: _numbers(seed, name, rows) for a, b, _ in NUMBER_PAIRS + MIXED_PAIRS for name in (a, b) if name in NUMERIC
+    }
+    values = {name: _values(seed, name, size, rows) for name, size in zip(CATEGORICAL, VOCABULARIES, strict=True)}
+    match = sum(_all_products(known, _all_traits(seed, values, 1)), np.zeros(len(rows)))
+    noise = DWELL_NOISE * _normals(rows, seed, DWELL)
+    dwell = np.round(match + DWELL_NOISE**2 * table[LABEL].to_numpy() + noise, DECIMALS)
+    log_odds = np.round(table[LOG_ODDS].to_numpy() - match + dwell - DWELL_NOISE**2 / 2, DECIMALS)
+    return table.append_column(DWELL, pa.array(dwell)).append_column(LOG_ODDS_AFTER, pa.array(log_odds))
+
+
 def check_columns(card: Card) -> None:
     """ConfigError unless `card` names columns that a synthetic table has, and two classes."""
     problems = [
         Problem(f"a synthetic table has no {kind} column {name!r}{did_you_mean(name, known)}")
-        for kind, names, known in (("numeric", card.numeric, NUMERIC), ("categorical", card.categorical, CATEGORICAL))
+        for kind, names, known in (
+            ("numeric", card.numeric, (*NUMERIC, DWELL)),
+            ("categorical", card.categorical, CATEGORICAL),
+        )
         for name in names
         if name not in known
     ]
@@ -114,15 +141,22 @@ def _traits(seed: int, name: str, size: int, ranks: NDArray[np.int64], which: in
 
 def _log_odds(seed: int, numbers: dict[str, Floats], values: dict[str, NDArray[np.int64]]) -> Floats:
     known = {name: np.nan_to_num(column) for name, column in numbers.items()}
-    sizes = dict(zip(CATEGORICAL, VOCABULARIES, strict=True))
-    first, second = ({name: _traits(seed, name, sizes[name], values[name], k) for name in CATEGORICAL} for k in (0, 1))
+    first, second = (_all_traits(seed, values, which) for which in (0, 1))
     effects = [slope * known[name] for name, slope in SLOPES.items()]
     effects += [FIRST_TRAIT * first[name] for name in CATEGORICAL]
     effects += [effect * second[name] for name, effect in SECOND_TRAIT.items()]
-    effects += _products(VALUE_PAIRS, second, second)
-    effects += _products(MIXED_PAIRS, known, second)
-    effects += _products(NUMBER_PAIRS, known, known)
+    effects += _all_products(known, second)
     return np.round(sum(effects, np.full(len(known["n0"]), BIAS)), DECIMALS)
+
+
+def _all_traits(seed: int, values: dict[str, NDArray[np.int64]], which: int) -> dict[str, Floats]:
+    sizes = dict(zip(CATEGORICAL, VOCABULARIES, strict=True))
+    return {name: _traits(seed, name, sizes[name], ranks, which) for name, ranks in values.items()}
+
+
+def _all_products(known: dict[str, Floats], second: dict[str, Floats]) -> list[Floats]:
+    parts = ((VALUE_PAIRS, second, second), (MIXED_PAIRS, known, second), (NUMBER_PAIRS, known, known))
+    return [product for pairs, left, right in parts for product in _products(pairs, left, right)]
 
 
 def _products(
