@@ -107,7 +107,8 @@ def students(chain: Chain, table: Artifact, logits: Artifact, source: str) -> Au
 def true_logits(chain: Chain, table: Artifact, like: Artifact) -> Artifact:
     """The true log-odds given the student's columns, in the place of a teacher's logits.
 
-    A row id is the row's place in the table. All else is as in the logits `like`, class means too: a constant ratio does not use them.
+    A row id is the row's place in the table. All else is as in the logits `like`, class means too: a constant ratio
+    does not use them.
     """
     form = chain.card.format
     log_odds = synthetic.synthetic_rows(form.seed, 0, form.rows or 0)[synthetic.LOG_ODDS].to_numpy()
@@ -157,17 +158,17 @@ def measure(name: str, card: Card, quick: bool) -> Iterator[Figure]:
 
 
 def few(quick: bool) -> Iterator[Figure]:
-    """a: the packaged card."""
+    """The packaged card."""
     yield from measure("privileged.few", load_card(CARD), quick)
 
 
 def many(quick: bool) -> Iterator[Figure]:
-    """b: as many rows for the teacher as it needs to learn from the student's columns alone."""
+    """As many rows for the teacher as it needs to learn from the student's columns alone."""
     yield from measure("privileged.many", sized(load_card(CARD), MANY_ROWS, MANY), quick)
 
 
 def noise(quick: bool) -> Iterator[Figure]:
-    """c: the student of the privileged teacher above the one of the plain teacher, by the noise of the column."""
+    """The student of the privileged teacher above the one of the plain teacher, by the noise of the column."""
     for deviation in NOISES[1:2] if quick else NOISES:
         for name, card in (("few", load_card(CARD)), ("many", sized(load_card(CARD), MANY_ROWS, MANY))):
             # Each noise has its own root: a table is known by its card, which does not tell the noise.

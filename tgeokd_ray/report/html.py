@@ -13,6 +13,7 @@ from tgeokd_ray.report import plots
 from tgeokd_ray.report.markup import Child, Markup, tag
 from tgeokd_ray.report.wording import (
     MISSING,
+    best_possible,
     contenders,
     count,
     duration,
@@ -117,9 +118,7 @@ def _models(results: Results) -> Markup:
         cells += [count(model.get("parameters")), count(model.get("rows_per_second"))]
         mark = tag("i", class_=f"swatch c{plots.colour(results, model)}")
         rows.append([[mark, title(model)], *cells])
-    bayes = (results.get("extra") or {}).get("bayes_auc")
-    if bayes is not None:
-        rows.append(["best possible (Bayes)", fixed(bayes), *[MISSING] * (len(columns) + 1)])
+    rows += [[name, fixed(auc), *[MISSING] * (len(columns) + 1)] for name, auc in best_possible(results)]
     resampled = any(f"{name}_interval" in model for model in results["models"] for name in ("auc", "nll", "accuracy"))
     note = "On the test split" + ("; intervals at 95% by resampled rows." if resampled else ".")
     note += " A dash is a measure that is undefined or unknown."

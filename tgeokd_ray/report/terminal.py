@@ -13,7 +13,17 @@ from rich.text import Text
 
 from tgeokd_ray.errors import UserError
 from tgeokd_ray.report.progress import TerminalProgress
-from tgeokd_ray.report.wording import MISSING, contenders, count, fixed, interval, many_classes, printable, title
+from tgeokd_ray.report.wording import (
+    MISSING,
+    best_possible,
+    contenders,
+    count,
+    fixed,
+    interval,
+    many_classes,
+    printable,
+    title,
+)
 
 __all__ = ["TerminalProgress", "error_block", "results_table", "summary_table"]
 
@@ -26,7 +36,7 @@ def results_table(results: Mapping[str, Any], console: Console, told: Sequence[s
     The best student by each measure is bold. Macro-F1 is added beyond two classes, intervals where there are some, the
     Bayes AUC where the table knows it. `-` is a measure that is undefined. Below stand the warnings, but those `told`.
     """
-    models, extra = contenders(results), results.get("extra") or {}
+    models = contenders(results)
     measures = [("AUC", "auc"), ("NLL", "nll"), ("accuracy", "accuracy")]
     measures += [("macro-F1", "macro_f1")] if many_classes(results) else []
     best = {key: _best(models, key) for _, key in measures}
@@ -39,8 +49,8 @@ def results_table(results: Mapping[str, Any], console: Console, told: Sequence[s
         cells += [_measure(model, key, model is best[key]) for _, key in measures]
         cells += [Text(count(model.get("parameters"))), Text(count(model.get("rows_per_second")))]
         table.add_row(*cells)
-    if extra.get("bayes_auc") is not None:
-        row = [Text("best possible (Bayes)", style="dim"), Text(fixed(extra["bayes_auc"]))]
+    for name, auc in best_possible(results):
+        row = [Text(name, style="dim"), Text(fixed(auc))]
         table.add_row(*row, *[MISSING] * (len(measures) + 1))
     with _wide(console):
         console.print(table)

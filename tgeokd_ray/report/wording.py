@@ -81,3 +81,11 @@ def contenders(results: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def many_classes(results: Mapping[str, Any]) -> bool:
     """Whether the table has more than two classes, as far as its models tell."""
     return any(len(model.get("recall") or {}) > 2 for model in results["models"])
+
+
+def best_possible(results: Mapping[str, Any]) -> list[tuple[str, float]]:
+    """The best AUC that any model can have, where a synthetic table knows it: of what all models see, and of what the
+    teacher sees if that is more."""
+    extra = results.get("extra") or {}
+    names = {"bayes_auc": "best possible (Bayes)", "teacher_bayes_auc": "best possible for the teacher (Bayes)"}
+    return [(name, extra[key]) for key, name in names.items() if extra.get(key) is not None]

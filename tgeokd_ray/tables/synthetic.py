@@ -71,9 +71,7 @@ def with_dwell(seed: int, table: pa.Table) -> pa.Table:
     - match + dwell - s^2 / 2. So a model that sees dwell need not learn the match.
     """
     rows = table[ROW].to_numpy().astype(np.uint64)
-    known = {
-        name: _numbers(seed, name, rows) for a, b, _ in NUMBER_PAIRS + MIXED_PAIRS for name in (a, b) if name in NUMERIC
-    }
+    known = {name: np.nan_to_num(_numbers(seed, name, rows)) for name in NUMERIC}
     values = {name: _values(seed, name, size, rows) for name, size in zip(CATEGORICAL, VOCABULARIES, strict=True)}
     match = sum(_all_products(known, _all_traits(seed, values, 1)), np.zeros(len(rows)))
     noise = DWELL_NOISE * _normals(rows, seed, DWELL)
