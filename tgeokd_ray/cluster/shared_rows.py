@@ -15,12 +15,12 @@ from tgeokd_ray.training.data import Source
 from tgeokd_ray.training.spec import RunSpec
 
 STORE_SHARE = 0.5  # of the object store; the rest is for what Ray Data has in flight
-Key = tuple[str, tuple[str, ...], str]
+Key = tuple[str, bool, tuple[str, ...], str]
 
 
 @dataclass(frozen=True)
 class SharedRows:
-    """Splits by table, logits and name; picklable, it keeps them alive where it is held."""
+    """Splits by table, who sees it, logits and name; picklable, it keeps them alive where it is held."""
 
     splits: Mapping[Key, Shared]
 
@@ -36,7 +36,7 @@ def share_rows(specs: Sequence[RunSpec], source: Source) -> SharedRows:
     room = STORE_SHARE * float(ray.cluster_resources().get("object_store_memory", 0.0))
     splits: dict[Key, Shared] = {}
     for spec in specs:
-        table = EncodedTable.open(Path(spec.table))
+        table = EncodedTable.open(Path(spec.table), model=spec.kind)
         logits = tuple(LogitsTable.open(Path(path), table) for path in spec.logits)
         for split, sources in _splits(spec, table, logits):
             key = _key(table, sources, split)
@@ -78,4 +78,4 @@ def _size(table: EncodedTable, logits: Sequence[LogitsTable], split: str) -> int
 
 
 def _key(table: EncodedTable, logits: Sequence[LogitsTable], split: str) -> Key:
-    return str(table.artifact.path), tuple(str(one.artifact.path) for one in logits), split
+    return str(table.artifact.path), table.whole, tuple(str(one.artifact.path) for one in logits), split
