@@ -98,9 +98,9 @@ def test_stages_look_in_the_root_of_the_file(run: Run, root: Path, tmp_path: Pat
     words = ["precompute", "tables/mine", "teachers/mine", "--config", file, "--local"]
     _, found, _, given, place, _ = stage(run, *words)
     assert found.root == str(root)
-    assert {role: artifact.path for role, artifact in given.items()} == {
-        "table": root / "tables" / "mine" / "v000001",
-        "teacher": root / "teachers" / "mine" / "v000001",
+    assert {role: [artifact.path for artifact in found] for role, found in given.items()} == {
+        "table": [root / "tables" / "mine" / "v000001"],
+        "teacher": [root / "teachers" / "mine" / "v000001"],
     }
     assert place.local
     _, found, card, *_ = stage(run, "encode", "--config", file)
@@ -125,7 +125,7 @@ def test_a_submitted_stage_looks_where_it_writes(
 ) -> None:
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
     monkeypatch.setenv("TGEOKD_ROOT", str(tmp_path))
-    assert stage(run, "teacher", "tables/mine", "--root", "root")[3]["table"].path.is_relative_to(root)
+    assert stage(run, "teacher", "tables/mine", "--root", "root")[3]["table"][0].path.is_relative_to(root)
     assert run("verify", "tables/mine", "--root", "root").exit_code == 0
     monkeypatch.delenv("TGEOKD_ROOT")
     assert run("verify", "tables/mine", "--root", "root").exit_code == 2

@@ -21,9 +21,10 @@ from tgeokd_ray.artifacts.store import (
     version_folders,
 )
 from tgeokd_ray.artifacts.tensors import load_tensors, save_tensors
-from tgeokd_ray.artifacts.upkeep import Ancestor, collect, lineage, require_parent, verify
+from tgeokd_ray.artifacts.upkeep import BASE, Ancestor, collect, lineage, require_parent, verify
 
 __all__ = [
+    "BASE",
     "DISK",
     "Ancestor",
     "Artifact",

@@ -17,6 +17,7 @@ from tgeokd_ray.errors import IntegrityError, Problem, ProvenanceError, Resource
 UNKNOWN_AGE_SECONDS = 86_400.0
 # What Ray keeps of a worker group, with the driver as its owner; it goes with the driver unless that was killed.
 _RAY = ".ray-"
+BASE = "base"  # the role of the table that another one grew from
 # Beside staging of artifacts and of the checkpoints of a run.
 _LEFT_BEHIND = (f"*/*/{STAGING}*", f"runs/*/checkpoints/*/{STAGING}*", f"{_RAY}*")
 
@@ -65,16 +66,24 @@ def lineage(artifact: Artifact) -> list[Ancestor]:
 
 
 def require_parent(child: Artifact, role: str, parent: Artifact) -> None:
-    """ProvenanceError unless `child` was made from exactly this `parent` in that role; versions are told by digest."""
+    """ProvenanceError unless `child` was made from exactly this `parent` in that role, or from a table that it grew
+    from; versions are told by digest."""
     made_from = child.manifest.parents.get(role)
     if made_from is None:
         raise ProvenanceError(f"{child.label} was made from no {role}", fix="name a teacher or a student")
-    if made_from.digest != parent.digest:
+    if made_from.digest not in (parent.digest, *_bases(parent)):
         raise ProvenanceError(
             f"{child.label} was made from {made_from.label} {made_from.digest[:8]}..., but {parent.label} is "
             f"{parent.digest[:8]}...",
             fix=f"name {made_from.label}, or make {child.kind}/{child.manifest.name} again from {parent.label}",
         )
+
+
+def _bases(table: Artifact) -> list[str]:
+    """Digests of the tables that a table grew from, whose encoders and rows it has."""
+    if BASE not in table.manifest.parents:
+        return []
+    return [one.parent.digest for one in lineage(table) if set(one.role.split("/")) == {BASE}]
 
 
 def collect(

@@ -59,11 +59,13 @@ def stage(
     from tgeokd_ray.pipeline.own_card import own_card
     from tgeokd_ray.report.terminal import TerminalProgress
 
-    def of_table(root: str) -> tuple[str, Card]:
-        return own_card(named(root_folder(root), inputs["table"][0], "tables"))
+    tables = [label for role in ("table", artifacts.BASE) for label in inputs.get(role, ())]
 
-    job, card = resolve(options, config=config, settings=settings, own_card=of_table if "table" in inputs else None)
-    kinds = {"table": "tables", "teacher": "teachers", "logits": "logits"}
+    def of_table(root: str) -> tuple[str, Card]:
+        return own_card(named(root_folder(root), tables[0], "tables"))
+
+    job, card = resolve(options, config=config, settings=settings, own_card=of_table if tables else None)
+    kinds = {"table": "tables", artifacts.BASE: "tables", "teacher": "teachers", "logits": "logits"}
     given = {role: [named(root_folder(job.root), label, kinds[role]) for label in inputs[role]] for role in inputs}
     with TerminalProgress() as progress:
         made = run_stage(name, job, card, given, Place(local, address), progress)

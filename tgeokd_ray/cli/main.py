@@ -58,6 +58,9 @@ def check(
 def encode(
     data: Files = None,
     card: Card = None,
+    onto: Annotated[
+        str | None, typer.Option(metavar="TABLE", help="A table that grows by these files, with its own encoders.")
+    ] = None,
     root: Root = None,
     config: Config = None,
     settings: Settings = None,
@@ -67,7 +70,8 @@ def encode(
 ) -> None:
     """Raw files to tables/NAME. Encoders are fitted on train rows only, rows are split, shards written."""
     options = {"card": card, "data": data or None, "root": root}
-    _stage("encode", options, local, address, debug, config, settings)
+    base = {} if onto is None else {"base": [onto]}
+    _stage("encode", options, local, address, debug, config, settings, **base)
 
 
 @app.command()

@@ -50,12 +50,12 @@ class Chain:
         stage.seconds = round(time.monotonic() - began, 3)
         self.stages.append(stage)
 
-    def encode(self, files: Sequence[str]) -> Artifact:
-        """Raw files to `tables/NAME`."""
+    def encode(self, files: Sequence[str], onto: Artifact | None = None) -> Artifact:
+        """Raw files to `tables/NAME`; new ones, of the table that grows, where `onto` names it."""
         from tgeokd_ray.tables.inputs import find_table
 
         with self._stage("encode") as stage:
-            table = find_table(self.card, files, self.root)
+            table = find_table(self.card, files, self.root, onto=onto)
             stage.reused = table is not None
             if table is None:
                 from tgeokd_ray.tables.encode import encode
@@ -63,7 +63,7 @@ class Chain:
                 def engine_map(function: Any, items: Any, *, stage: str) -> Iterator[Any]:
                     return self.engine().map(function, items, stage=stage)
 
-                table, _ = encode(self.card, files, self.root, engine_map, self.progress)
+                table, _ = encode(self.card, files, self.root, engine_map, self.progress, onto=onto)
             stage.rows = sum(table.manifest.schema["rows"].values())
             self._told("encode", table, stage.reused)
             return table

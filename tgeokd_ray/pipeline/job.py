@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from tgeokd_ray.artifacts import DISK, Artifact, check_name, held, open_artifact, write_json
+from tgeokd_ray.artifacts import BASE, DISK, Artifact, check_name, held, open_artifact, write_json
 from tgeokd_ray.cluster.roots import resolve_root
 from tgeokd_ray.config.job import Job
 from tgeokd_ray.errors import ConfigError, Problem, ResourceError
@@ -81,9 +81,9 @@ def run_stage(
     ConfigError where the card is not the one that made the table.
     """
     _check_place(job, place)
-    if "table" in given:
-        check_card(card, job.card, given["table"][0])
-    else:
+    for table in [*given.get("table", ()), *given.get(BASE, ())]:
+        check_card(card, job.card, table)
+    if name == "encode":
         raw_files(card, job.data)
     root = prepare_root(job.root)
     folder = root / "runs" / check_name(job.run or card.name)
@@ -98,7 +98,7 @@ def run_stage(
 
 def _run_stage(name: str, job: Job, given: Mapping[str, Sequence[Artifact]], chain: Chain) -> list[Artifact]:
     if name == "encode":
-        return [chain.encode(job.data)]
+        return [chain.encode(job.data, next(iter(given.get(BASE, ())), None))]
     (table,) = given["table"]
     if name == "teacher":
         return chain.teachers(table)

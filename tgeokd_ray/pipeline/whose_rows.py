@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tgeokd_ray.artifacts import Artifact, lineage, require_parent
+from tgeokd_ray.artifacts import Artifact, require_parent
 from tgeokd_ray.errors import ProvenanceError
 from tgeokd_ray.events import Progress
-
-BASE = "base"  # the role of the table that another one grew from
 
 
 def check_teachers(
@@ -18,7 +16,7 @@ def check_teachers(
     which it was trained: by a split of its own, or as one of all F folds. `in_sample` allows such rows, with a warning:
     a teacher knows the labels of its own rows by heart, and distilling from them gains nothing."""
     for teacher in teachers:
-        _check_table(table, teacher)
+        require_parent(teacher, "table", table)
     if len(teachers) > 1 or _folds(teachers[0]) > 1:
         _check_folds(teachers)
         return
@@ -35,15 +33,6 @@ def check_teachers(
     progress.warned(
         f"{teacher.label} scores rows on which it was trained (teacher.in_sample): expect little gain over labels"
     )
-
-
-def _check_table(table: Artifact, teacher: Artifact) -> None:
-    made_from = teacher.manifest.parents.get("table")
-    if made_from is not None and BASE in table.manifest.parents:
-        bases = {ancestor.parent.digest for ancestor in lineage(table) if ancestor.role.split("/")[-1] == BASE}
-        if made_from.digest in bases:
-            return
-    require_parent(teacher, "table", table)
 
 
 def _check_folds(teachers: Sequence[Artifact]) -> None:

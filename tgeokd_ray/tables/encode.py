@@ -13,11 +13,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tgeokd_ray.artifacts import Artifact, FileEntry, Staging, find, inputs_digest, staging, write_json
+from tgeokd_ray.artifacts import BASE, Artifact, FileEntry, Staging, staging, write_json
 from tgeokd_ray.errors import DataError, UserError
 from tgeokd_ray.events import Progress
 from tgeokd_ray.tables.cards import ROW_ID, SPLITS, Card
 from tgeokd_ray.tables.encoders import Partial, fit_encoder, fit_partial
+from tgeokd_ray.tables.growth import check_growth, check_new_ids, grown_schema, raw_names, table_shards
 from tgeokd_ray.tables.ingest import (
     SPLIT,
     IngestItem,
@@ -29,7 +30,7 @@ from tgeokd_ray.tables.ingest import (
     read_unit,
     row_ids,
 )
-from tgeokd_ray.tables.inputs import KIND, raw_files, table_inputs
+from tgeokd_ray.tables.inputs import KIND, find_table, raw_files, table_inputs
 from tgeokd_ray.tables.outcome import raise_together, returning_errors, values
 from tgeokd_ray.tables.quality import bayes, check_classes, unseen_shares, warn_of_columns, warn_of_unseen
 from tgeokd_ray.tables.readers import read_frames
@@ -52,30 +53,37 @@ def encode(
     progress: Progress,
     *,
     name: str | None = None,
+    onto: Artifact | None = None,
 ) -> tuple[Artifact, bool]:
     """(ROOT/tables/NAME of these files, whether it was there already).
 
     Encoders see train rows only. Memory does not grow with the number of rows: a few units are in it at a time. Killed
     anywhere, the same call goes on: raw units lie in a staging folder of their own, which goes once the table is there.
-    DataError with the problems of all files, for repeated row ids, and for a class that the train rows lack.
+    DataError with the problems of all files, for repeated row ids, and for a class that the train rows lack. With
+    `onto`, a table of this card, `files` are new ones: its encoders are used, its shards are taken over by reference.
     """
     name, paths = name or card.name, raw_files(card, files)
+    parents = {} if onto is None else {BASE: onto}
+    if onto is not None:
+        check_growth(card, onto, paths)
     arguments = table_inputs(card, paths, root)
-    there = find(root, KIND, name, inputs_digest(KIND, arguments, {}))
+    there = find_table(card, paths, root, name, onto=onto)
     if there is not None:
         return there, True
     need_bytes = sum(raw["bytes"] for raw in arguments["raw"])
     with (
-        staging(root, KIND, name, arguments=arguments, parents={}, need_bytes=need_bytes) as stage,
+        staging(root, KIND, name, arguments=arguments, parents=parents, need_bytes=need_bytes) as stage,
         staging(root, KIND, name, arguments={"raw units of": stage.inputs}, parents={}) as scratch,
     ):
-        work = _Work(card, stage, scratch, engine_map, progress)
-        units = work.ingest(ingest_plan(card, paths))
+        work = _Work(card, stage, scratch, engine_map, progress, onto)
+        units = work.ingest(ingest_plan(card, paths, first=0 if onto is None else len(raw_names(onto))))
         if table_inputs(card, paths, root) != arguments:
             raise DataError("a raw file changed while it was read", fix="run the same command again")
         encoders, entries = work.fit(units)
         shards = work.transform(units, entries)
-        artifact = stage.commit(work.schema(units, encoders, shards), {"raw_rows": sum(unit.rows for unit in units)})
+        schema = work.schema(units, encoders, shards)
+        schema = schema if onto is None else grown_schema(schema, onto, paths)
+        artifact = stage.commit(schema, {"raw_rows": sum(unit.rows for unit in units)})
         shutil.rmtree(scratch.folder.parent, ignore_errors=True)
     return artifact, False
 
@@ -108,6 +116,7 @@ class _Work:
     scratch: Staging
     map: EngineMap
     progress: Progress
+    onto: Artifact | None = None
 
     def ingest(self, items: Sequence[IngestItem]) -> list[RawUnit]:
         """All raw units, in the order of the items, checked as a whole."""
@@ -125,13 +134,21 @@ class _Work:
         raise_together(errors)
         units = [unit for item in items for unit in done[item.index] or ()]
         check_unique(self.card, units, partial(read_unit, folder))
-        check_classes(self.card, units, self.progress)
+        if self.onto is not None:
+            check_new_ids(self.card, self.onto, units, partial(read_unit, folder))
+        else:
+            check_classes(self.card, units, self.progress)
         self.progress.finished("ingest", f"{sum(unit.rows for unit in units)} rows")
         return units
 
     def fit(self, units: Sequence[RawUnit]) -> tuple[Encoders, list[FileEntry]]:
-        """The encoders and their files in the table; those that an earlier attempt wrote are taken as they are."""
+        """The encoders and their files in the table; those that an earlier attempt wrote, and those of the table that
+        this one grows from, are taken as they are."""
         names = encoder_files(self.card)
+        if self.onto is not None:
+            taken = {entry.path: entry for entry in self.onto.manifest.files}
+            entries = [self.stage.take_over(self.onto, taken[name]) for name in names]
+            return Encoders.read([self.stage.folder / name for name in names]), entries
         if self.stage.kept.keys() >= set(names):
             entries = [self.stage.kept[name] for name in names]
             for entry in entries:
@@ -157,9 +174,12 @@ class _Work:
         """All shards of the table; those that an earlier attempt finished with the same encoders are not redone."""
         rows = {split: sum(unit.rows_of(split) for unit in units) for split in SPLITS}
         kept = self.stage.kept if self.stage.kept.keys() >= {entry.path for entry in encoders} else {}
-        items = [NumberedUnit(index, unit) for index, unit in enumerate(units)]
+        old = [] if self.onto is None else table_shards(self.onto)
+        first = 1 + max((shard.extra["shard"] for shard in old), default=-1)
+        items = [NumberedUnit(index, unit) for index, unit in enumerate(units, first)]
         todo = [item for item in items if not kept.keys() >= set(item.shards.values())]
-        shards = [kept[name] for item in items if item not in todo for name in item.shards.values()]
+        shards = [self.stage.take_over(self.onto, shard) for shard in old] if self.onto is not None else []
+        shards += [kept[name] for item in items if item not in todo for name in item.shards.values()]
         sizes = {split: group_rows(count) for split, count in rows.items()}
         num_classes = len(self.card.label.classes)
         writer = ShardWriter(self.scratch.folder, self.stage.folder, tuple(encoders), num_classes, sizes)

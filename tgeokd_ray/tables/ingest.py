@@ -65,10 +65,10 @@ class RawUnit:
         return sum(self.counts[SPLITS.index(split)])
 
 
-def ingest_plan(card: Card, files: Sequence[Path]) -> list[IngestItem]:
-    """One item per raw file, in order, or one per `chunk_rows` rows of a synthetic table."""
+def ingest_plan(card: Card, files: Sequence[Path], first: int = 0) -> list[IngestItem]:
+    """One item per raw file, in order, counted from `first`, or one per `chunk_rows` rows of a synthetic table."""
     if card.format.kind != "synthetic":
-        return [IngestItem(index, str(path)) for index, path in enumerate(files)]
+        return [IngestItem(index, str(path)) for index, path in enumerate(files, first)]
     check_columns(card)
     rows, chunk = card.format.rows or 0, card.format.chunk_rows
     starts = range(0, rows, chunk)

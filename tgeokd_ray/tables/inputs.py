@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tgeokd_ray.artifacts import Artifact, file_digests, find, inputs_digest
+from tgeokd_ray.artifacts import BASE, Artifact, file_digests, find, inputs_digest
 from tgeokd_ray.errors import ConfigError, Problem
 from tgeokd_ray.tables.cards import Card
 from tgeokd_ray.tables.sources import expand_files
@@ -45,7 +45,11 @@ def table_inputs(card: Card, files: Sequence[str | Path], root: Path) -> dict[st
     return {"encoding": ENCODING, "card": card.digest_arguments(), "splits": card.split_rules, "raw": raw}
 
 
-def find_table(card: Card, files: Sequence[str | Path], root: Path, name: str | None = None) -> Artifact | None:
-    """The finished table of these inputs, ROOT/tables/NAME (the card's name unless given); None if there is none."""
-    inputs = inputs_digest(KIND, table_inputs(card, files, root), {})
+def find_table(
+    card: Card, files: Sequence[str | Path], root: Path, name: str | None = None, *, onto: Artifact | None = None
+) -> Artifact | None:
+    """The finished table of these inputs, ROOT/tables/NAME (the card's name unless given), grown from `onto` where that
+    is given; None if there is none."""
+    parents = {} if onto is None else {BASE: onto.as_parent()}
+    inputs = inputs_digest(KIND, table_inputs(card, files, root), parents)
     return find(root, KIND, name or card.name, inputs)

@@ -1,0 +1,59 @@
+"""A table that grows: new raw files, encoded as the rows of an earlier table were, beside its shards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from tgeokd_ray.artifacts import Artifact, FileEntry
+from tgeokd_ray.errors import SHOWN, ConfigError, DataError, Problem
+from tgeokd_ray.tables.cards import ROW_ID, Card
+from tgeokd_ray.tables.ingest import RawUnit, ReadUnit
+
+
+def raw_names(table: Artifact) -> list[str]:
+    """Names of all raw files of a table, those of the tables that it grew from first: a row's file is told by place."""
+    names: list[str] = table.manifest.schema.get("raw") or [raw["name"] for raw in table.manifest.arguments["raw"]]
+    return names
+
+
+def table_shards(table: Artifact) -> list[FileEntry]:
+    """The shards of a table, which one that grows from it holds too."""
+    return [entry for entry in table.manifest.files if "split" in entry.extra]
+
+
+def check_growth(card: Card, base: Artifact, paths: Sequence[Path]) -> None:
+    """ConfigError for a synthetic table, which has no files to come, and for files that are in the table already."""
+    if card.format.kind == "synthetic":
+        raise ConfigError(f"{base.label} is synthetic: it does not grow", fix="raise format.rows in its card")
+    there = set(raw_names(base))
+    twice = [Problem(f"a file of this name is in {base.label} already", file=str(p)) for p in paths if p.name in there]
+    if twice:
+        raise ConfigError(twice, fix="name the new files only; rename a new one that merely has an old one's name")
+
+
+def check_new_ids(card: Card, base: Artifact, units: Sequence[RawUnit], read: ReadUnit) -> None:
+    """DataError with the first row ids, and where they stand, that the table has already; places in files never
+    repeat. One shard of the table is in memory at a time, and the ids of all new rows."""
+    if card.row_id.kind == "file_row" or not units:
+        return
+    ids = np.sort(np.concatenate([read(unit, [ROW_ID])[ROW_ID].to_numpy() for unit in units]))
+    found = [
+        np.intersect1d(pq.read_table(base.file(shard.path), columns=["row_id"])["row_id"].to_numpy(), ids)
+        for shard in table_shards(base)
+    ]
+    known = np.unique(np.concatenate(found))
+    if len(known):
+        what = f"{len(known)} row ids are in {base.label} already"
+        problems = [Problem(what, column=card.row_id.column, got=str(row_id)) for row_id in known[:SHOWN].tolist()]
+        raise DataError(problems, fix="name the new rows only, or encode all files anew", total=len(known))
+
+
+def grown_schema(schema: dict[str, Any], base: Artifact, paths: Sequence[Path]) -> dict[str, Any]:
+    """The schema of the new rows' shards together with the base's."""
+    rows = {split: count + base.manifest.schema["rows"].get(split, 0) for split, count in schema["rows"].items()}
+    return schema | {"rows": rows, "raw": [*raw_names(base), *(path.name for path in paths)]}
