@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from figures import Figure
@@ -15,11 +16,12 @@ from figures import Figure
 REPOSITORY = Path(__file__).resolve().parent.parent
 CLASSES = 100
 MIB = 1 << 20
+WORKERS = 4
 
 
 def sharing(quick: bool) -> Iterator[Figure]:
-    """g: sum of proportional set sizes while four workers train, less the same with a table of 1 MB, in copies of the
-    logits."""
+    """g: sum of proportional set sizes of the driver and four workers while they train, less the same with logits of
+    1 MB, in copies of the logits."""
     size = 50 * MIB if quick else 500 * MIB
     steady, peak, facts = {}, {}, {}
     for name, wanted in (("small", MIB), ("large", size)):
@@ -31,7 +33,7 @@ def sharing(quick: bool) -> Iterator[Figure]:
         facts[name] = json.loads(done.stdout.splitlines()[-1])
         steady[name], peak[name] = facts[name]["steady"], facts[name]["peak"]
     copies = (steady["large"] - steady["small"]) / facts["large"]["bytes"]
-    context = {"workers": 4, **facts, "peak_copies": (peak["large"] - peak["small"]) / facts["large"]["bytes"]}
+    context = {"workers": WORKERS, **facts, "peak_copies": (peak["large"] - peak["small"]) / facts["large"]["bytes"]}
     yield Figure("logits.sharing.copies", copies, "copies", "<= 1.2", copies <= 1.2, context=context)
 
 
@@ -123,16 +125,24 @@ def main(root: Path, size: int) -> None:
         batch_rows=4096,
     )
     engine = open_engine(
-        address=None, workers=4, device="cpu", threads=1, feed="direct", root=root, verbose=False, progress=Silent()
+        address=None,
+        workers=WORKERS,
+        device="cpu",
+        threads=1,
+        feed="direct",
+        root=root,
+        verbose=False,
+        progress=Silent(),
     )
-    with Watch(os.getpid()) as watch:
+    with Watch(os.getpid(), only="ray::RayTrainWor") as watch:
         (done,) = engine.train(lambda finished: () if finished else (spec,), Silent(), [str(logits.path)])
-        steady = sorted(watch.samples[-20:])[10]  # KiB in the last seconds of training
+    together = [total for count, total in watch.samples if count == 1 + WORKERS]
+    steady = median(together[len(together) // 2 :])  # once all have begun, and have what they need
     engine.close()
     if done.error is not None:
         raise done.error
     bytes_ = 4 * CLASSES * table.manifest.schema["rows"]["train"]
-    print(json.dumps({"bytes": bytes_, "steady": steady << 10, "peak": watch.peak_kib << 10}))
+    print(json.dumps({"bytes": bytes_, "steady": 1024 * steady, "peak": 1024 * watch.peak_kib}))
 
 
 if __name__ == "__main__":

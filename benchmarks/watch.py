@@ -15,11 +15,13 @@ def descendants(pid: int) -> list[Any]:
 
 
 class Watch:
-    """A process and all its descendants, sampled every 0.2 s: the sum of their proportional set sizes in KiB, its
-    peak, and the CPU seconds that each had used when it was last seen."""
+    """A process and those of its descendants that `only` names by the start of their names (all without it), sampled
+    every 0.2 s: (how many, sum of their proportional set sizes in KiB), and the CPU seconds that each had used when it
+    was last seen."""
 
-    def __init__(self, pid: int) -> None:
-        self.samples: list[int] = []
+    def __init__(self, pid: int, only: str = "") -> None:
+        self.samples: list[tuple[int, int]] = []
+        self._only = only
         self._cpu: dict[tuple[int, float], float] = {}
         self._pid, self._stop = pid, threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
@@ -34,7 +36,7 @@ class Watch:
 
     @property
     def peak_kib(self) -> int:
-        return max(self.samples, default=0)
+        return max((total for _, total in self.samples), default=0)
 
     @property
     def cpu_seconds(self) -> float:
@@ -44,11 +46,11 @@ class Watch:
         import psutil
 
         while not self._stop.wait(0.2):
-            total = 0
+            sizes = []
             with contextlib.suppress(psutil.Error):
-                for process in [psutil.Process(self._pid), *descendants(self._pid)]:
-                    total += self._sample(process)
-            self.samples.append(total)
+                family = [one for one in descendants(self._pid) if one.name().startswith(self._only)]
+                sizes = [self._sample(process) for process in [psutil.Process(self._pid), *family]]
+            self.samples.append((len(sizes), sum(sizes)))
 
     def _sample(self, process: Any) -> int:
         import psutil

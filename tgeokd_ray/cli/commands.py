@@ -123,7 +123,8 @@ def verify(root: str | None, labels: Sequence[str]) -> None:
 
 
 def list_artifacts(root: str | None, stream: IO[str], as_json: bool) -> None:
-    """Every whole artifact: label, files, bytes, rows, digest, parents. ConfigError where there is no such folder."""
+    """Every whole artifact: label, files, bytes, rows, bytes of a row, digest, parents. ConfigError where there is no
+    such folder."""
     if not root_folder(root).is_dir():
         raise ConfigError(
             f"there is no folder {root_folder(root)}", fix="name the root of the artifacts: tgeokd list ROOT"
@@ -145,10 +146,11 @@ def list_artifacts(root: str | None, stream: IO[str], as_json: bool) -> None:
         return
     # Plain lines of any length: a name that is cut can be neither copied nor searched for.
     width = max([len(row["artifact"]) for row in rows], default=0)
-    print(f"{'artifact':<{width}}  {'bytes':>14}  {'rows':>12}  {'digest':<12}  parents")
+    print(f"{'artifact':<{width}}  {'bytes':>14}  {'rows':>12}  {'a row':>7}  {'digest':<12}  parents")
     for row in rows:
-        count = f"{row['rows']:,}" if row["rows"] else "-"
-        facts = f"{row['bytes']:>14,}  {count:>12}  {row['digest'][:12]}  {', '.join(row['parents'].values())}"
+        count, each = (f"{row['rows']:,}", f"{row['bytes'] / row['rows']:.1f}") if row["rows"] else ("-", "-")
+        parents = ", ".join(row["parents"].values())
+        facts = f"{row['bytes']:>14,}  {count:>12}  {each:>7}  {row['digest'][:12]}  {parents}"
         print(f"{row['artifact']:<{width}}  {facts}".rstrip())
 
 
