@@ -10,9 +10,12 @@ from tgeokd_ray.artifacts.files import write_file
 from tgeokd_ray.artifacts.json_files import read_json, write_json
 from tgeokd_ray.artifacts.manifest import Artifact, FileEntry, Manifest, Parent, inputs_digest
 from tgeokd_ray.artifacts.names import check_name
+from tgeokd_ray.artifacts.objects import ObjectStore, open_store
 from tgeokd_ray.artifacts.owner import held
+from tgeokd_ray.artifacts.pointers import Stored, find_stored, parents_first, pointers, with_digest
 from tgeokd_ray.artifacts.store import (
     find,
+    find_content,
     latest,
     list_artifacts,
     open_artifact,
@@ -21,6 +24,7 @@ from tgeokd_ray.artifacts.store import (
     version_folders,
 )
 from tgeokd_ray.artifacts.tensors import load_tensors, save_tensors
+from tgeokd_ray.artifacts.transfer import collect_store, fetch, pull, push
 from tgeokd_ray.artifacts.upkeep import BASE, Ancestor, collect, lineage, require_parent, verify
 
 __all__ = [
@@ -31,15 +35,21 @@ __all__ = [
     "Disk",
     "FileEntry",
     "Manifest",
+    "ObjectStore",
     "Parent",
     "Staging",
+    "Stored",
     "canonical",
     "check_name",
     "collect",
+    "collect_store",
     "digest",
+    "fetch",
     "file_digests",
     "file_sha256",
     "find",
+    "find_content",
+    "find_stored",
     "held",
     "inputs_digest",
     "latest",
@@ -47,6 +57,11 @@ __all__ = [
     "list_artifacts",
     "load_tensors",
     "open_artifact",
+    "open_store",
+    "parents_first",
+    "pointers",
+    "pull",
+    "push",
     "read_json",
     "replaced",
     "require_parent",
@@ -55,6 +70,7 @@ __all__ = [
     "staging",
     "verify",
     "version_folders",
+    "with_digest",
     "write_file",
     "write_json",
 ]

@@ -42,7 +42,8 @@ class Staging:
 
     `folder` is where `write_file` puts files, `inputs` the digest of kind, arguments and parents, `kept` the finished
     files that an earlier attempt with the same inputs left, each hashed again: `add` them instead of writing them.
-    Leaving the block without a commit, by an exception or not, keeps finished files and shows nothing.
+    Leaving the block without a commit, by an exception or not, keeps finished files and shows nothing. With `key`, a
+    digest, the staging folder is named by it and not by `inputs`: a copy is kept apart from work on the same inputs.
     """
 
     def __init__(
@@ -54,13 +55,14 @@ class Staging:
         arguments: Mapping[str, Any],
         parents: Mapping[str, Artifact | Parent],
         need_bytes: int = 0,
+        key: str | None = None,
         disk: Disk = DISK,
     ) -> None:
         self.kind, self.name, self.arguments = check_name(kind), check_name(name), arguments
         self.parents = {r: p.as_parent() if isinstance(p, Artifact) else p for r, p in parents.items()}
         self.inputs = inputs_digest(kind, arguments, self.parents)
         self._home = Path(root).absolute() / kind / name
-        self._shell = self._home / f"{STAGING}{self.inputs[:16]}"
+        self._shell = self._home / f"{STAGING}{(key or self.inputs)[:16]}"
         self.folder = self._shell / FILES
         self.kept: dict[str, FileEntry] = {}
         self._entries: dict[str, FileEntry] = {}
@@ -241,12 +243,13 @@ def staging(
     arguments: Mapping[str, Any],
     parents: Mapping[str, Artifact | Parent],
     need_bytes: int = 0,
+    key: str | None = None,
     disk: Disk = DISK,
 ) -> Staging:
     """A `Staging` of the next version of ROOT/kind/name, to be used in a `with` statement.
 
     Entering it checks for `need_bytes` of free space, takes the lock, and adopts what a dead or failed attempt with
-    the same inputs left. ConfigError for a bad name; ResourceError for a living owner, an owner on another host, a
-    full, read-only or blocked root.
+    the same inputs (the same `key`, where one is given) left. ConfigError for a bad name; ResourceError for a living
+    owner, an owner on another host, a full, read-only or blocked root.
     """
-    return Staging(root, kind, name, arguments=arguments, parents=parents, need_bytes=need_bytes, disk=disk)
+    return Staging(root, kind, name, arguments=arguments, parents=parents, need_bytes=need_bytes, key=key, disk=disk)

@@ -46,22 +46,27 @@ def read_json(path: Path, limit: int = LIMIT) -> Any:
     """
     with explained(path):
         if not S_ISREG(os.stat(path).st_mode):
-            _refuse(path, "this is not a regular file")
+            _refuse(str(path), "this is not a regular file")
         with open(path, "rb") as file:
             data = file.read(limit + 1)
+    return parse_json(data, str(path), limit)
+
+
+def parse_json(data: bytes, file: str, limit: int = LIMIT) -> Any:
+    """The JSON value in the bytes `data` of `file`; IntegrityError as `read_json` says."""
     if len(data) > limit:
-        _refuse(path, "this JSON file is too large", expected=f"at most {limit} bytes")
+        _refuse(file, "this JSON file is too large", expected=f"at most {limit} bytes")
     try:
         return json.loads(data.decode("utf-8"), parse_constant=_no_constant)
     except RecursionError:
-        _refuse(path, "this JSON file is nested too deeply")
+        _refuse(file, "this JSON file is nested too deeply")
     except ValueError as error:
-        _refuse(path, "this is not a whole JSON file", got=f"{str(error)[:100]} in {len(data)} bytes")
+        _refuse(file, "this is not a whole JSON file", got=f"{str(error)[:100]} in {len(data)} bytes")
 
 
 def _no_constant(text: str) -> NoReturn:
     raise ValueError(f"{text} is no JSON number")
 
 
-def _refuse(path: Path, what: str, expected: str | None = None, got: str | None = None) -> NoReturn:
-    raise IntegrityError([Problem(what, file=str(path), expected=expected, got=got)]) from None
+def _refuse(file: str, what: str, expected: str | None = None, got: str | None = None) -> NoReturn:
+    raise IntegrityError([Problem(what, file=file, expected=expected, got=got)]) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from stat import S_ISREG
 from typing import Literal
@@ -93,6 +94,15 @@ def find(root: Path | str, kind: str, name: str, inputs: str) -> Artifact | None
         artifact = _open_or_none(path, inputs)
         if artifact is not None and not check_digests(path, list(artifact.manifest.files), cache):
             return artifact
+    return None
+
+
+def find_content(root: Path | str, kind: str, name: str, digest: str) -> Artifact | None:
+    """The newest whole version of ROOT/kind/name of this content, every byte checked; None if there is none."""
+    for path in versions(Path(root) / check_name(kind) / check_name(name)):
+        with suppress(IntegrityError):
+            if read_manifest(path).digest == digest:
+                return open_artifact(path, level="full")
     return None
 
 

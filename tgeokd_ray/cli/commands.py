@@ -11,7 +11,8 @@ from typing import IO, TYPE_CHECKING, Any
 from rich.console import Console
 
 from tgeokd_ray import artifacts
-from tgeokd_ray.cli.lookup import MODELS, named, root_folder, run_results
+from tgeokd_ray.artifacts import Artifact, Stored
+from tgeokd_ray.cli.lookup import MODELS, is_store, named, root_folder, run_results
 from tgeokd_ray.errors import ConfigError, IntegrityError, Problem
 
 if TYPE_CHECKING:
@@ -124,21 +125,17 @@ def verify(root: str | None, labels: Sequence[str]) -> None:
 
 def list_artifacts(root: str | None, stream: IO[str], as_json: bool) -> None:
     """Every whole artifact: label, files, bytes, rows, bytes of a row, digest, parents. ConfigError where there is no
-    such folder."""
-    if not root_folder(root).is_dir():
-        raise ConfigError(
-            f"there is no folder {root_folder(root)}", fix="name the root of the artifacts: tgeokd list ROOT"
-        )
+    such folder. Of an object store, what its pointers say."""
     rows: list[dict[str, Any]] = [
         {
-            "artifact": a.label,
-            "files": len(a.manifest.files),
-            "bytes": sum(entry.bytes for entry in a.manifest.files),
-            "rows": sum(entry.rows or 0 for entry in a.manifest.files),
-            "digest": a.digest,
-            "parents": {role: parent.label for role, parent in a.manifest.parents.items()},
+            "artifact": one.label,
+            "files": len(one.manifest.files),
+            "bytes": sum(entry.bytes for entry in one.manifest.files),
+            "rows": sum(entry.rows or 0 for entry in one.manifest.files),
+            "digest": one.manifest.digest,
+            "parents": {role: parent.label for role, parent in one.manifest.parents.items()},
         }
-        for a in artifacts.list_artifacts(root_folder(root))
+        for one in _listed(root)
     ]
     if as_json:
         json.dump(rows, stream)
@@ -154,9 +151,22 @@ def list_artifacts(root: str | None, stream: IO[str], as_json: bool) -> None:
         print(f"{row['artifact']:<{width}}  {facts}".rstrip())
 
 
+def _listed(root: str | None) -> list[Artifact] | list[Stored]:
+    if root is not None and is_store(root):
+        return list(artifacts.pointers(artifacts.open_store(root)))
+    folder = root_folder(root)
+    if not folder.is_dir():
+        raise ConfigError(f"there is no folder {folder}", fix="name the root of the artifacts: tgeokd list ROOT")
+    return artifacts.list_artifacts(folder)
+
+
 def collect(root: str | None, dry_run: bool) -> None:
-    """Remove, or with `dry_run` only name, the staging folders of dead attempts."""
-    removed = artifacts.collect(root_folder(root), dry_run=dry_run)
+    """Remove, or with `dry_run` only name, what dead attempts left: staging folders, or unfinished uploads."""
+    removed: list[Path] | list[str]
+    if root is not None and is_store(root):
+        removed = artifacts.collect_store(artifacts.open_store(root), dry_run=dry_run)
+    else:
+        removed = artifacts.collect(root_folder(root), dry_run=dry_run)
     for path in removed:
         print(f"{'would remove' if dry_run else 'removed'} {path}")
     print(f"{len(removed)} folders")

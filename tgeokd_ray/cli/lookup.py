@@ -21,6 +21,11 @@ def root_folder(root: str | None) -> Path:
     return resolve_root(root if root is not None else ROOT)
 
 
+def is_store(root: str) -> bool:
+    """True for the URL of an object store in place of a folder."""
+    return "://" in root
+
+
 def named(root: Path, label: str, *kinds: str) -> Artifact:
     """The artifact KIND/NAME/v000001, or the newest whole version of KIND/NAME, under `root`; else in a folder of that
     name.

@@ -12,6 +12,7 @@ import typer
 
 from tgeokd_ray.cli.guard import guarded, only_json
 from tgeokd_ray.cli.options import (
+    STORE,
     Address,
     Card,
     Config,
@@ -36,6 +37,8 @@ app = typer.Typer(
 )
 Table = Annotated[str, typer.Argument(metavar="TABLE", help="A table: tables/NAME or tables/NAME/v000001.")]
 Model = Annotated[str, typer.Argument(metavar="STUDENT", help="A student or a teacher.")]
+Artifacts = Annotated[list[str], typer.Argument(help="Artifacts: KIND/NAME or KIND/NAME/v000001.")]
+Parents = Annotated[bool, typer.Option("--parents", help="All they were made from as well, where it is there.")]
 AsJson = Annotated[bool, typer.Option("--json", help="The result as JSON on stdout, all else on stderr.")]
 
 
@@ -160,7 +163,7 @@ def evaluate(
 
 @app.command()
 def verify(
-    artifacts: Annotated[list[str], typer.Argument(help="Artifacts: KIND/NAME or KIND/NAME/v000001.")],
+    artifacts: Artifacts,
     root: Root = None,
     debug: Debug = False,
 ) -> None:
@@ -168,6 +171,34 @@ def verify(
     from tgeokd_ray.cli import commands
 
     guarded(lambda: commands.verify(root, artifacts), debug=debug)
+
+
+@app.command()
+def push(
+    artifacts: Artifacts,
+    to: Annotated[str, typer.Option("--to", metavar="URL", help=STORE)],
+    parents: Parents = False,
+    root: Root = None,
+    debug: Debug = False,
+) -> None:
+    """Copy artifacts into an object store: absent or whole there, too."""
+    from tgeokd_ray.cli import transfer
+
+    guarded(lambda: transfer.push(root, artifacts, to, parents), debug=debug)
+
+
+@app.command()
+def pull(
+    artifacts: Artifacts,
+    source: Annotated[str, typer.Option("--from", metavar="URL", help=STORE)],
+    parents: Parents = False,
+    root: Root = None,
+    debug: Debug = False,
+) -> None:
+    """Copy artifacts from an object store under the root, every byte checked."""
+    from tgeokd_ray.cli import transfer
+
+    guarded(lambda: transfer.pull(root, artifacts, source, parents), debug=debug)
 
 
 @app.command("list")

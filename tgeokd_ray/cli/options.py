@@ -30,4 +30,8 @@ Local = Annotated[bool, typer.Option("--local", help="Without Ray: the same numb
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 Files = Annotated[list[str] | None, typer.Argument(help="Raw files, folders or globs.")]
-RootArgument = Annotated[str | None, typer.Argument(metavar="ROOT", help="Where artifacts lie. [default: artifacts]")]
+STORE = "Where copies lie: s3://BUCKET/PREFIX, or file:///FOLDER."
+RootArgument = Annotated[
+    str | None,
+    typer.Argument(metavar="ROOT", help="Where artifacts lie, or the URL of an object store. [default: artifacts]"),
+]
