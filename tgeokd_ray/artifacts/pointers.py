@@ -21,7 +21,7 @@ from tgeokd_ray.artifacts.objects import ObjectStore
 from tgeokd_ray.errors import ConfigError, IntegrityError, Problem
 
 DATA = re.compile(r"data-[0-9a-f]{32}")
-DAMAGED = "push the artifact again from where it is whole: it becomes the next version there"
+DAMAGED = "push it from where it is whole, with tgeokd push --again: it becomes the next version there"
 
 
 @dataclass(frozen=True)

@@ -34,16 +34,17 @@ _PROBE = ".probe"  # no file of an artifact starts with a dot
 _ATTEMPTS = 3
 
 
-def push(artifact: Artifact, store: ObjectStore) -> Stored:
-    """Copy an artifact into a store, every byte checked first; one that is there whole already is returned as it is.
+def push(artifact: Artifact, store: ObjectStore, *, again: bool = False) -> Stored:
+    """Copy an artifact into a store, every byte checked first; one that is there already, by digest and by the sizes of
+    its objects, is returned as it is unless `again` says that its bytes are damaged.
 
-    Nothing is overwritten or removed. A crash leaves nothing visible and the same call goes on. IntegrityError if the
-    local artifact is damaged; ResourceError if the store fails, or does not know conditional creates.
+    Nothing is overwritten or removed. A crash leaves nothing visible. IntegrityError if the local artifact is damaged;
+    ResourceError if the store fails, or does not know conditional creates.
     """
     artifact = open_artifact(artifact.path, level="full")
     home = f"{artifact.kind}/{artifact.name}"
     number = next(numbers(store, home), 0) + 1  # before the search: what appears during it is met at the pointer
-    known = with_digest(store, home, artifact.digest)
+    known = None if again else with_digest(store, home, artifact.digest)
     if known is not None:
         return known
     data = f"data-{uuid.uuid4().hex}"

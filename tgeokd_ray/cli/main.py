@@ -178,13 +178,14 @@ def push(
     artifacts: Artifacts,
     to: Annotated[str, typer.Option("--to", metavar="URL", help=STORE)],
     parents: Parents = False,
+    again: Annotated[bool, typer.Option("--again", help="Also what is there already: its bytes are damaged.")] = False,
     root: Root = None,
     debug: Debug = False,
 ) -> None:
     """Copy artifacts into an object store: absent or whole there, too."""
     from tgeokd_ray.cli import transfer
 
-    guarded(lambda: transfer.push(root, artifacts, to, parents), debug=debug)
+    guarded(lambda: transfer.push(root, artifacts, to, parents, again), debug=debug)
 
 
 @app.command()

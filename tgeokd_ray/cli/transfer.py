@@ -12,14 +12,15 @@ from tgeokd_ray.cli.lookup import named, root_folder
 from tgeokd_ray.errors import ConfigError, Problem
 
 
-def push(root: str | None, labels: Sequence[str], url: str, parents: bool) -> None:
+def push(root: str | None, labels: Sequence[str], url: str, parents: bool, again: bool) -> None:
     """Copy artifacts into a store; prints how each is called there. All names are looked up before anything is sent."""
     store, folder = artifacts.open_store(url), root_folder(root)
     chosen = [named(folder, label) for label in labels]
     here = _under(folder)
     wanted = [one for last in chosen for one in [*(artifacts.parents_first(last, here) if parents else []), last]]
     for digest, artifact in {one.digest: one for one in wanted}.items():
-        print(f"{artifact.label} -> {store.url}/{artifacts.push(artifact, store).label}  {digest[:12]}", flush=True)
+        stored = artifacts.push(artifact, store, again=again)
+        print(f"{artifact.label} -> {store.url}/{stored.label}  {digest[:12]}", flush=True)
     _note_absent((one.manifest for one in wanted), _inside(store), store.url)
 
 
