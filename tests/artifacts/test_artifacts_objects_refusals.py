@@ -15,6 +15,7 @@ from artifacts_faults import DATA, make, shells, snapshot
 from artifacts_s3 import BUCKET, Crash, FaultyStore
 
 from tgeokd_ray.artifacts import collect_store, digest, find_stored, open_store, pointers, pull, push
+from tgeokd_ray.artifacts.objects import FilesystemStore
 from tgeokd_ray.errors import ConfigError, IntegrityError, ResourceError
 
 pytestmark = pytest.mark.timeout(60)
@@ -168,6 +169,17 @@ class TestUnreachable:
         monkeypatch.delenv("AWS_ACCESS_KEY_ID")
         monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
         assert "AWS_ACCESS_KEY_ID" in str(self.told(tmp_path, f"s3://{BUCKET}/x").fix)
+
+    @pytest.mark.parametrize("cause", ["AccessDenied", "ExpiredToken"])
+    def test_a_user_who_may_not(self, tmp_path: Path, cause: str):
+        class Refusing:
+            def ls(self, path: str, detail: bool) -> None:
+                error = PermissionError("no") if cause == "AccessDenied" else TimeoutError("expired")
+                raise error from RuntimeError(f"An error occurred ({cause}) when calling the operation")
+
+        with pytest.raises(ResourceError, match=r"s3://b/tables/demo: .*refused") as caught:
+            push(make(tmp_path / "here"), FilesystemStore(Refusing(), "b", "s3://b"))
+        assert "AWS_ACCESS_KEY_ID" in str(caught.value.fix)
 
     def test_a_server_that_is_gone(self, aws: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
         monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")

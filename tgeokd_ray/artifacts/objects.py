@@ -20,6 +20,8 @@ from tgeokd_ray.errors import ConfigError, IntegrityError, Problem, ResourceErro
 
 _INSTALL = "pip install 'tgeokd_ray[object-store]'"
 _CONNECT_SECONDS, _READ_SECONDS = 10, 60
+_PARTS_AT_ONCE = 4  # of 50 MiB each, which lie in memory
+_NO_CREDENTIALS = ("NoCredentials", "PartialCredentials", "ExpiredToken", "InvalidToken", "CredentialRetrieval")
 _FIXES = {
     "credentials": "give credentials that may read and write there: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
     "AWS_PROFILE",
@@ -195,7 +197,9 @@ class FilesystemStore:
             kind = "other"
             if _no_bucket(error):
                 kind = "bucket"
-            elif isinstance(error, PermissionError) or "Credentials" in type(error).__name__:
+            elif isinstance(error, PermissionError) or any(
+                name in f"{type(error).__name__} {error.__cause__}" for name in _NO_CREDENTIALS
+            ):
                 kind = "credentials"
             text = " ".join(str(error).split()) or type(error).__name__
             problem = Problem(f"the store refused or was not reached: {text[:300]}", file=f"{self.url}/{key}")
@@ -215,6 +219,7 @@ def _s3(base: str) -> FilesystemStore:
     filesystem = s3fs.S3FileSystem(
         skip_instance_cache=True,
         use_listings_cache=False,
+        max_concurrency=_PARTS_AT_ONCE,
         config_kwargs={"connect_timeout": _CONNECT_SECONDS, "read_timeout": _READ_SECONDS},
     )
     return FilesystemStore(filesystem, base, f"s3://{base}", (BotoCoreError, Refused, ClientError))
