@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from tgeokd_ray.artifacts import open_artifact, verify
+from tgeokd_ray.artifacts import open_artifact, staging, verify
 
 Run = Callable[..., Result]
 
@@ -22,7 +22,7 @@ def test_a_model_and_all_it_was_made_from_goes_there_and_back(run: Run, root: Pa
     result = run("push", "logits/mine", "--parents", "--to", url, "--root", root)
     assert result.exit_code == 0, result.output
     digest = open_artifact(root / "logits" / "mine" / "v000001").digest
-    assert [line.split(" ->")[0] for line in result.output.splitlines()] == [
+    assert [line.split(" ->")[0] for line in result.stdout.splitlines()] == [
         "tables/mine/v000001",
         "teachers/mine/v000001",
         "logits/mine/v000001",
@@ -46,6 +46,20 @@ def test_parents_that_are_left_out_are_named(run: Run, root: Path, url: str, tmp
         assert result.exit_code == 0, result.output
         assert f"its table tables/mine/v000001 with digest {table[:12]}... is not in {where}" in result.output
         assert "its teacher teachers/mine/v000001" in result.output
+
+
+def test_equal_contents_under_two_names_are_two_copies(run: Run, tmp_path: Path, url: str) -> None:
+    for name in ("a", "b"):
+        with staging(tmp_path / "here", "tables", name, arguments={}, parents={}) as work:
+            work.commit({})
+    for words in (
+        ["push", "--to", url, "--root", tmp_path / "here"],
+        ["pull", "--from", url, "--root", tmp_path / "t"],
+    ):
+        result = run(words[0], "tables/a", "tables/b", "tables/b", *words[1:])
+        assert result.exit_code == 0, result.output
+        assert len(result.stdout.splitlines()) == 2
+    assert sorted(path.parent.name for path in tmp_path.glob("t/*/*/v000001")) == ["a", "b"]
 
 
 def test_a_copy_can_be_made_again(run: Run, root: Path, url: str) -> None:

@@ -155,6 +155,7 @@ def numbers(store: ObjectStore, home: str) -> Iterator[int]:
 
 
 def homes(store: ObjectStore) -> Iterator[str]:
+    """Every `kind/name` in a store, in order, whether it holds an artifact or only an upload."""
     for kind in sorted(one.name for one in store.list("") if one.folder):
         for name in sorted(one.name for one in store.list(kind) if one.folder):
             yield f"{kind}/{name}"

@@ -28,13 +28,14 @@ from tgeokd_ray.artifacts.pointers import (
 )
 from tgeokd_ray.artifacts.store import find_content, open_artifact
 from tgeokd_ray.errors import IntegrityError, Problem, ResourceError
+from tgeokd_ray.events import Progress, Silent
 
 MIN_AGE_SECONDS = 86_400.0
 _PROBE = ".probe"  # no file of an artifact starts with a dot
 _ATTEMPTS = 3
 
 
-def push(artifact: Artifact, store: ObjectStore, *, again: bool = False) -> Stored:
+def push(artifact: Artifact, store: ObjectStore, *, again: bool = False, progress: Progress | None = None) -> Stored:
     """Copy an artifact into a store, every byte checked first; one that is there already, by digest and by the sizes of
     its objects, is returned as it is unless `again` says that its bytes are damaged.
 
@@ -47,13 +48,17 @@ def push(artifact: Artifact, store: ObjectStore, *, again: bool = False) -> Stor
     known = None if again else with_digest(store, home, artifact.digest)
     if known is not None:
         return known
-    data = f"data-{uuid.uuid4().hex}"
-    uploaded = Stored(artifact.manifest, data)
+    uploaded = Stored(artifact.manifest, f"data-{uuid.uuid4().hex}")
     _require_conditional_create(store, uploaded)
+    progress = progress or Silent()
+    progress.started("push", sum(entry.bytes for entry in artifact.manifest.files), "bytes")
     for entry in artifact.manifest.files:
         store.put(uploaded.key(entry.path), artifact.path / entry.path)
+        progress.advanced("push", entry.bytes)
     require_whole(store, uploaded)
-    return _point(store, home, uploaded, number)
+    stored = _point(store, home, uploaded, number)
+    progress.finished("push", stored.label)
+    return stored
 
 
 def pull(store: ObjectStore, kind: str, name: str, root: Path | str, version: str | None = None) -> Artifact:
@@ -66,7 +71,7 @@ def pull(store: ObjectStore, kind: str, name: str, root: Path | str, version: st
     return fetch(store, find_stored(store, kind, name, version), root)
 
 
-def fetch(store: ObjectStore, stored: Stored, root: Path | str) -> Artifact:
+def fetch(store: ObjectStore, stored: Stored, root: Path | str, progress: Progress | None = None) -> Artifact:
     """Download what a pointer names into ROOT, as `pull` says."""
     manifest = stored.manifest
     known = find_content(root, manifest.kind, manifest.name, manifest.digest)
@@ -74,6 +79,8 @@ def fetch(store: ObjectStore, stored: Stored, root: Path | str) -> Artifact:
         return known
     require_whole(store, stored)
     need = sum(entry.bytes for entry in manifest.files)
+    progress = progress or Silent()
+    progress.started("pull", need, "bytes")
     with staging(
         root,
         manifest.kind,
@@ -88,7 +95,10 @@ def fetch(store: ObjectStore, stored: Stored, root: Path | str) -> Artifact:
                 work.add(entry)
             else:
                 work.write(entry.path, _download(store, stored, entry), rows=entry.rows, extra=entry.extra)
-        return work.commit(manifest.schema, manifest.record)
+            progress.advanced("pull", entry.bytes)
+        artifact = work.commit(manifest.schema, manifest.record)
+    progress.finished("pull", artifact.label)
+    return artifact
 
 
 def collect_store(store: ObjectStore, *, dry_run: bool, min_age_seconds: float = MIN_AGE_SECONDS) -> list[str]:

@@ -10,6 +10,7 @@ from tgeokd_ray import artifacts
 from tgeokd_ray.artifacts import Artifact, Manifest, ObjectStore, Parent, Stored
 from tgeokd_ray.cli.lookup import named, root_folder
 from tgeokd_ray.errors import ConfigError, Problem
+from tgeokd_ray.report.terminal import TerminalProgress
 
 
 def push(root: str | None, labels: Sequence[str], url: str, parents: bool, again: bool) -> None:
@@ -18,9 +19,10 @@ def push(root: str | None, labels: Sequence[str], url: str, parents: bool, again
     chosen = [named(folder, label) for label in labels]
     here = _under(folder)
     wanted = [one for last in chosen for one in [*(artifacts.parents_first(last, here) if parents else []), last]]
-    for digest, artifact in {one.digest: one for one in wanted}.items():
-        stored = artifacts.push(artifact, store, again=again)
-        print(f"{artifact.label} -> {store.url}/{stored.label}  {digest[:12]}", flush=True)
+    with TerminalProgress() as progress:
+        for artifact in {one.label: one for one in wanted}.values():
+            stored = artifacts.push(artifact, store, again=again, progress=progress)
+            print(f"{artifact.label} -> {store.url}/{stored.label}  {artifact.digest[:12]}", flush=True)
     _note_absent((one.manifest for one in wanted), _inside(store), store.url)
 
 
@@ -31,10 +33,10 @@ def pull(root: str | None, labels: Sequence[str], url: str, parents: bool) -> No
     chosen = [artifacts.find_stored(store, *_parts(label)) for label in labels]
     there = _inside(store)
     wanted = [one for last in chosen for one in [*(artifacts.parents_first(last, there) if parents else []), last]]
-    for digest, stored in {one.manifest.digest: one for one in wanted}.items():
-        print(
-            f"{store.url}/{stored.label} -> {artifacts.fetch(store, stored, folder).label}  {digest[:12]}", flush=True
-        )
+    with TerminalProgress() as progress:
+        for stored in {one.label: one for one in wanted}.values():
+            made = artifacts.fetch(store, stored, folder, progress)
+            print(f"{store.url}/{stored.label} -> {made.label}  {made.digest[:12]}", flush=True)
     _note_absent((one.manifest for one in wanted), _under(folder), str(folder))
 
 
