@@ -23,12 +23,11 @@ def server() -> Iterator[str]:
 
 
 def settings(patch: pytest.MonkeyPatch, server: str) -> None:
-    """The environment of somebody who may use the server, and nothing of this machine's owner."""
+    """The environment of somebody who may use the server, and no accounts but that one."""
     patch.setenv("AWS_ENDPOINT_URL", server)
     patch.setenv("AWS_ACCESS_KEY_ID", "key")
     patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    patch.setenv("AWS_MAX_ATTEMPTS", "2")
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
         patch.setenv(name, os.devnull)
     for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3"):

@@ -183,6 +183,7 @@ class TestUnreachable:
 
     def test_a_server_that_is_gone(self, aws: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
         monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
         assert "AWS_ENDPOINT_URL" in str(self.told(tmp_path, f"s3://{BUCKET}/x").fix)
 
     def test_a_package_that_is_not_installed(self, monkeypatch: pytest.MonkeyPatch):
