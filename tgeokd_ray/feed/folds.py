@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tgeokd_ray.feed.rows import Rows
 from tgeokd_ray.hashing import key, keyed
 
-MAX_FOLDS = 254
+MAX_FOLDS = 254  # fold 254 is FOLD_NOBODY
 # In the fold column: the mean of all F teachers scored the row, none of which was trained on it.
 FOLD_MEAN = 255
 _FOLD = key("fold")

@@ -5,6 +5,7 @@ N rows, C classes.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,7 +102,7 @@ class StorageError:
 
 def logits_schema(classes: Sequence[str], entries: Sequence[FileEntry], storage: Storage) -> dict[str, Any]:
     """What the manifest says of all shards, in their order: classes, class means of the train rows (null for a class
-    without rows) with counts, storage and its error."""
+    without rows) with counts, storage and its error; `uncovered`: rows that nobody scored by split, if any."""
     parts = [entry.extra["means"] for entry in entries if "means" in entry.extra]
     means = ClassMeans.merged(parts, len(classes))
     schema: dict[str, Any] = {
@@ -111,6 +112,11 @@ def logits_schema(classes: Sequence[str], entries: Sequence[FileEntry], storage:
         "class_counts": means.counts.tolist(),
         "storage": storage.to_json(),
     }
+    uncovered = Counter[str]()
+    for entry in entries:
+        uncovered[entry.extra["split"]] += entry.extra.get("uncovered", 0)
+    if uncovered.total():
+        schema["uncovered"] = dict(+uncovered)
     if not storage.exact:
         error = StorageError(storage)
         for entry in entries:

@@ -19,7 +19,8 @@ AHEAD_UNITS = 2
 
 
 class UnitReader(Protocol):
-    """Units as Arrow tables, in the order given: the columns of the table, then logits_0 ... logits_{M-1}."""
+    """Units as Arrow tables, in the order given: the columns of the table, then logits_0 ... logits_{M-1}; covered_m
+    beside those of a teacher that lacks rows."""
 
     def __call__(self, units: Sequence[Unit]) -> Iterator[pa.Table]: ...
 
@@ -57,4 +58,7 @@ class DirectReader:
         table = read_group(self._table.artifact.file(unit.shard), unit.group, unit.rows, self._columns)
         for index, source in enumerate(self._teachers):
             table = table.append_column(f"logits_{index}", source.column(unit, table.column("row_id")))
+            covered = source.covered(unit, table.column("row_id"))
+            if covered is not None:
+                table = table.append_column(f"covered_{index}", covered)
         return table

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import count, takewhile
 from typing import Any
 
@@ -23,7 +23,8 @@ from tgeokd_ray.errors import IntegrityError, Problem
 @dataclass(frozen=True)
 class Rows:
     """`row_id` [N] int64, `numeric` [N, P] float32, `categorical` [N, F] fused ids, `labels` [N] class indices,
-    `weights` [N] float32, `logits` [N, M, C] float32.
+    `weights` [N] float32, `logits` [N, M, C] float32; `covered` [N, M] uint8 is 0 where a teacher has no logits for a
+    row, and [N, 0] where every teacher has some for all.
 
     Ids and labels are int64 in a batch and int32 as stored (`as_batch` widens them). The tensors may be views of
     read-only memory that others share: never write into them.
@@ -35,6 +36,7 @@ class Rows:
     labels: Tensor
     weights: Tensor
     logits: Tensor
+    covered: Tensor
 
     def __len__(self) -> int:
         return self.row_id.shape[0]
@@ -52,7 +54,7 @@ class Rows:
 
     def as_batch(self) -> Rows:
         """The same rows with ids and labels as int64, as embeddings and losses take them."""
-        return Rows(self.row_id, self.numeric, self.categorical.long(), self.labels.long(), self.weights, self.logits)
+        return replace(self, categorical=self.categorical.long(), labels=self.labels.long())
 
     @property
     def bytes_per_row(self) -> int:
@@ -100,12 +102,12 @@ def decode(table: pa.Table, num_classes: int) -> Rows:
     """The rows of one unit as stored, as views of Arrow's memory where it is one piece.
 
     Columns row_id and label; numeric, categorical and weight where the table has them (weight 1 otherwise), and after
-    numeric and categorical what teacher_numeric and teacher_categorical hold; logits_0, logits_1, ... for M teachers.
-    IntegrityError for a null.
+    numeric and categorical what teacher_numeric and teacher_categorical hold; logits_0, logits_1, ... for M teachers,
+    and covered_0, ... for those that lack rows. IntegrityError for a null.
     """
     names, rows = set(table.column_names), table.num_rows
-    teachers = takewhile(names.__contains__, (f"logits_{teacher}" for teacher in count()))
-    logits = [_tensor(table, name) for name in teachers]
+    teachers = list(takewhile(lambda m: f"logits_{m}" in names, count()))
+    logits = [_tensor(table, f"logits_{m}") for m in teachers]
     return Rows(
         row_id=_tensor(table, "row_id"),
         numeric=_features(table, "numeric", torch.float32),
@@ -113,6 +115,7 @@ def decode(table: pa.Table, num_classes: int) -> Rows:
         labels=_tensor(table, "label"),
         weights=_tensor(table, "weight") if "weight" in names else torch.ones(rows),
         logits=_side_by_side(logits) if logits else torch.empty(rows, 0, num_classes),
+        covered=_covered(table, teachers),
     )
 
 
@@ -122,6 +125,15 @@ def _features(table: pa.Table, name: str, dtype: torch.dtype) -> Tensor:
     if len(parts) == 1:
         return parts[0]
     return torch.cat([torch.empty(table.num_rows, 0, dtype=dtype), *parts], dim=1)
+
+
+def _covered(table: pa.Table, teachers: Sequence[int]) -> Tensor:
+    """[N, M], or [N, 0] where no teacher lacks a row."""
+    names = [f"covered_{m}" for m in teachers]
+    if not set(names) & set(table.column_names):
+        return torch.empty(table.num_rows, 0, dtype=torch.uint8)
+    whole = torch.ones(table.num_rows, dtype=torch.uint8)
+    return torch.stack([_tensor(table, name) if name in table.column_names else whole for name in names], dim=1)
 
 
 def _side_by_side(logits: Sequence[Tensor]) -> Tensor:

@@ -162,8 +162,13 @@ class LogitsTable:
         return Storage.from_json(self.artifact.manifest.schema["storage"])
 
     @property
+    def uncovered(self) -> dict[str, int]:
+        """Rows that nobody scored, by split; only splits that have some."""
+        return dict(self.artifact.manifest.schema.get("uncovered", {}))
+
+    @property
     def class_counts(self) -> NDArray[np.int64]:
-        """Train rows per class, [C]."""
+        """Scored train rows per class, [C]."""
         return np.asarray(self.artifact.manifest.schema["class_counts"], dtype=np.int64)
 
     @property

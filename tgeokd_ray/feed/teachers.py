@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tgeokd_ray.errors import IntegrityError, Problem, ProvenanceError
 from tgeokd_ray.feed.parquet import read_group, read_shard
+from tgeokd_ray.feed.storage import FOLD_NOBODY
 from tgeokd_ray.feed.table import EncodedTable, LogitsTable
 from tgeokd_ray.feed.units import Unit
 
@@ -23,6 +24,9 @@ class Teacher(Protocol):
 
     def column(self, unit: Unit, row_ids: pa.ChunkedArray) -> pa.Array:
         """Logits of the unit's rows, whose ids are `row_ids`: float32 lists of size C."""
+
+    def covered(self, unit: Unit, row_ids: pa.ChunkedArray) -> pa.Array | None:
+        """0 for each of the rows that nobody scored, else 1 (uint8); None where every row of the split has logits."""
 
 
 def teacher(table: EncodedTable, logits: LogitsTable, split: str) -> Teacher:
@@ -49,6 +53,13 @@ class Aligned:
         stored = read_group(path, unit.group, unit.rows, storage.columns)
         return _lists(storage.decode(stored, path, len(self._logits.classes)))
 
+    def covered(self, unit: Unit, row_ids: pa.ChunkedArray) -> pa.Array | None:
+        del row_ids
+        if unit.split not in self._logits.uncovered:
+            return None
+        stored = read_group(self._logits.artifact.file(unit.shard), unit.group, unit.rows, ["fold"])
+        return pa.array(scored(stored))
+
 
 class Joined:
     """Logits in any order of rows, all of a split in memory (8 + 4 C bytes a row), found by row_id."""
@@ -57,14 +68,19 @@ class Joined:
         self._label, self._split = logits.label, split
         num_classes = len(logits.classes)
         ids, values = [np.empty(0, np.int64)], [np.empty((0, num_classes), np.float32)]
+        covered = [np.empty(0, np.uint8)]
+        lacks = split in logits.uncovered
         for shard in logits.shards(split):
             path = logits.artifact.file(shard)
-            table = read_shard(path, logits.entry(shard).rows or 0, ["row_id", *logits.storage.columns])
+            columns = ["row_id", *logits.storage.columns, *(["fold"] if lacks else [])]
+            table = read_shard(path, logits.entry(shard).rows or 0, columns)
+            covered += [scored(table)] if lacks else []
             ids.append(table.column("row_id").to_numpy())
             values.append(logits.storage.decode(table, path, num_classes))
         unsorted = np.concatenate(ids)
         order = np.argsort(unsorted, kind="stable")
         self._ids, self._values = unsorted[order], np.concatenate(values)[order]
+        self._covered = np.concatenate(covered)[order] if lacks else None
         twice = self._ids[1:][self._ids[1:] == self._ids[:-1]]
         if len(twice):
             what = f"{len(twice)} row ids come twice in split {split!r} of {self._label}, the first is {twice[0]}"
@@ -75,6 +91,12 @@ class Joined:
         wanted = row_ids.to_numpy()
         self.check_complete([wanted])
         return _lists(self._values[np.searchsorted(self._ids, wanted)])
+
+    def covered(self, unit: Unit, row_ids: pa.ChunkedArray) -> pa.Array | None:
+        del unit
+        if self._covered is None:
+            return None
+        return pa.array(self._covered[np.searchsorted(self._ids, row_ids.to_numpy())])
 
     def check_complete(self, parts: Iterable[Ids]) -> None:
         """ProvenanceError, with their number and the first of them, when some of the ids have no logits."""
@@ -90,6 +112,12 @@ class Joined:
             shown = ", ".join(map(str, first)) + (", ..." if missing > len(first) else "")
             what = f"{self._label} has no logits for {missing} of {total} rows of split {self._split!r}"
             raise ProvenanceError(f"{what} (row ids {shown})", fix="run tgeokd precompute on this table")
+
+
+def scored(shard: pa.Table) -> NDArray[np.uint8]:
+    """0 for the rows of a shard that nobody scored, else 1, by its column `fold`."""
+    found: NDArray[np.uint8] = (shard.column("fold").to_numpy() != FOLD_NOBODY).astype(np.uint8)
+    return found
 
 
 def _lists(values: NDArray[np.float32]) -> pa.Array:

@@ -56,6 +56,17 @@ class Context:
     mean: GlobalMean = local_mean
 
 
+def on_covered(weights: Tensor, covered: Tensor) -> Tensor:
+    """Weights [R, N, 1 + M] of which the part of a teacher that has no logits for a row goes to the row's label.
+
+    `covered` [N, M] is 0 there and 1 elsewhere. Rows still sum to 1, and the gradient of a rule stays exact.
+    """
+    known = covered.to(weights.dtype)
+    labels, teachers = weights[..., :1], weights[..., 1:]
+    lost = (teachers * (1 - known)).sum(-1, keepdim=True)
+    return torch.cat([labels + lost, teachers * known], -1)
+
+
 def row_shares(row_weights: Tensor, dtype: torch.dtype) -> Tensor:
     """The weights [N] divided by their sum; zeros, never NaN, where no row has weight."""
     weights = row_weights.to(dtype)

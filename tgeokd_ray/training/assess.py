@@ -13,6 +13,7 @@ from tgeokd_ray.feed.parquet import read_shard
 from tgeokd_ray.feed.reader import DirectReader
 from tgeokd_ray.feed.storage import Storage
 from tgeokd_ray.feed.table import EncodedTable
+from tgeokd_ray.feed.teachers import scored
 from tgeokd_ray.metrics import Evaluation
 from tgeokd_ray.training.result import with_intervals
 from tgeokd_ray.training.scoring import Predictor
@@ -59,10 +60,12 @@ def logits_metrics(
 
 
 def _count(evaluation: Evaluation, path: Path, entry: FileEntry, storage: Storage, table: EncodedTable) -> None:
-    """Add the rows of one shard, which lie in the same order in the table's."""
+    """Add the scored rows of one shard, which lie in the same order in the table's."""
     rows = entry.rows or 0
-    logits = storage.decode(read_shard(path, rows, storage.columns), path, len(table.classes))
+    stored = read_shard(path, rows, [*storage.columns, "fold"])
+    logits = storage.decode(stored, path, len(table.classes))
     columns = ["label", *(["weight"] if table.has_weights else [])]
     truth = read_shard(table.artifact.file(entry.path), rows, columns)
     weights = truth.column("weight").to_numpy() if table.has_weights else None
-    evaluation.add(logits, truth.column("label").to_numpy(), weights)
+    known = scored(stored).astype(bool)
+    evaluation.add(logits[known], truth.column("label").to_numpy()[known], None if weights is None else weights[known])

@@ -114,9 +114,8 @@ def summarise_ratio(
         for rows in batches:
             rows = rows.to(worker.device)
             points = problem.points(problem.logits(theta, rows), rows)
-            weights = problem.rule.weights(
-                omega, points, Context(progress=1.0, generator=None, mean=worker.global_mean)
-            )
+            context = Context(progress=1.0, generator=None, mean=worker.global_mean)
+            weights = problem.mixture(omega, points, rows, context)
             ratio = weights[..., 1:].sum(-1).double().cpu()
             labels = rows.labels.cpu().expand_as(ratio)
             bins = (ratio * RATIO_BINS).long().clamp_(0, RATIO_BINS - 1)

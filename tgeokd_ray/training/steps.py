@@ -15,7 +15,7 @@ from tgeokd_ray.feed.batches import Rows
 from tgeokd_ray.objectives.hypergradient import fusion_gradient, inner_gradient, ratio_gradient
 from tgeokd_ray.objectives.losses import cross_entropy, source_losses
 from tgeokd_ray.objectives.optimizers import Optimizer
-from tgeokd_ray.objectives.points import Context, Points
+from tgeokd_ray.objectives.points import Context, Points, on_covered
 from tgeokd_ray.objectives.rules import Rule
 from tgeokd_ray.objectives.stacking import apply
 from tgeokd_ray.training.state import State, Tensors
@@ -62,6 +62,11 @@ class Problem:
             row_weights=self.row_weights(rows),
         )
 
+    def mixture(self, omega: Tensors, points: Points, rows: Rows, context: Context) -> Tensor:
+        """The rule's weights [R, N, 1 + M]; a row that a teacher did not score learns from its label in its place."""
+        weights = self.rule.weights(omega, points, context)
+        return on_covered(weights, rows.covered) if rows.covered.shape[1] else weights
+
     def losses(self, logits: Tensor, rows: Rows) -> Tensor:
         """Losses [R, N, 1 + M]: the labels' first, then each teacher's."""
         teachers = rows.logits if self.class_means.shape[0] else None
@@ -101,7 +106,7 @@ class Step:
         points = problem.points(logits, inner)
         context = Context(progress=progress, generator=None, mean=worker.global_mean)
         with torch.set_grad_enabled(bilevel):
-            ratio = problem.rule.weights(omega, points, context)
+            ratio = problem.mixture(omega, points, inner, context)
         losses = problem.losses(logits, inner)
         gradients, coefficients = inner_gradient(
             theta, losses, ratio.detach(), points.row_weights, create_graph=bilevel
