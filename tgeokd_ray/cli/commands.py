@@ -72,6 +72,20 @@ def stage(
         made = run_stage(name, job, card, given, Place(local, address), progress)
     for artifact in made:
         print(artifact.label)
+    if name == "import":
+        from tgeokd_ray.pipeline.import_logits import calibrated
+
+        for line in filter(None, map(calibrated, made)):
+            print(line)
+
+
+def logits(root: str | None, label: str, to: str, splits: Sequence[str], with_probabilities: bool) -> None:
+    """Write logits as a plain file."""
+    artifact = named(root_folder(root), label, "logits")
+    from tgeokd_ray.pipeline.export_logits import export_logits
+
+    rows, left_out = export_logits(artifact, Path(to), splits, probabilities=with_probabilities)
+    print(f"{rows} rows: {to}" + (f"; {left_out} rows that nobody scored are left out" if left_out else ""))
 
 
 def predict(root: str | None, student: str, data: Sequence[str], out: str) -> None:

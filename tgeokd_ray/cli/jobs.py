@@ -18,6 +18,15 @@ Data = Annotated[list[str] | None, typer.Option(help="Raw files, folders or glob
 Run = Annotated[str | None, typer.Option("--run", help="Name of the run folder. [default: the card's name]")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or auto. [default: auto]")]
 Precision = Annotated[str | None, typer.Option(help="fp32 or bf16. [default: fp32]")]
+TeacherLogits = Annotated[
+    str | None,
+    typer.Option(
+        "--teacher-logits",
+        metavar="FILE",
+        help="Parquet or CSV of row_id and what a teacher from elsewhere says of each row, in place of one of ours; "
+        "tgeokd import-logits --help has the columns. More by --set teacher.imported.calibrate=true, ...",
+    ),
+]
 Quick = Annotated[bool, typer.Option("--quick", help="A small budget: few epochs, one constant.")]
 AsJson = Annotated[bool, typer.Option("--json", help="results.json on stdout, all else on stderr.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show Ray's own log lines.")]
@@ -39,6 +48,7 @@ def job_app(title: str, card: str, run: str | None = None) -> typer.Typer:
         seed: Seed = None,
         device: Device = None,
         precision: Precision = None,
+        teacher_logits: TeacherLogits = None,
         address: Address = None,
         settings: Settings = None,
         quick: Quick = False,
@@ -48,7 +58,7 @@ def job_app(title: str, card: str, run: str | None = None) -> typer.Typer:
         debug: Debug = False,
     ) -> None:
         options = {"card": card_, "data": data or None, "root": root, "run": run_, "workers": workers}
-        options |= {"seed": seed, "device": device, "precision": precision}
+        options |= {"seed": seed, "device": device, "precision": precision, "teacher-logits": teacher_logits}
         place = {"local": local, "address": address, "verbose": verbose}
         resolving = {"config": config, "settings": settings or [], "quick": quick, "defaults": defaults}
         with only_json(as_json) as stream:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from tgeokd_ray.cli.guard import guarded, only_json
+from tgeokd_ray.cli.logits import export_logits, import_logits
 from tgeokd_ray.cli.options import (
     STORE,
     Address,
@@ -110,6 +111,10 @@ def precompute(
     """Table and teacher to logits/NAME with class means. Every student uses them from now on."""
     options = {"card": card, "root": root}
     _stage("precompute", options, local, address, debug, config, settings, table=[table], teacher=by)
+
+
+app.command("import-logits")(import_logits)
+app.command("logits")(export_logits)
 
 
 @app.command()

@@ -63,6 +63,20 @@ class Training(Strict):
         return value
 
 
+class Imported(Strict):
+    """A teacher from elsewhere: a `file` (Parquet or CSV) of what it says of each row_id, in place of one of ours.
+
+    `kind` where the columns do not tell it; `calibrate` fits one temperature on the valid rows; rows that are `missing`
+    are refused, or learn from their labels alone. Nobody can check which rows such a teacher was trained on.
+    """
+
+    file: str | None = None
+    kind: Literal["logits", "probabilities", "score"] | None = None
+    calibrate: bool = False
+    missing: Literal["refuse", "labels"] = "refuse"
+    name: str | None = None
+
+
 class Teacher(Strict):
     """The large network; it trains on the `teacher` split and never sees a student's row.
 
@@ -74,6 +88,15 @@ class Teacher(Strict):
     training: Training = Training(epochs=20, optimizer=Optimizer(learning_rate=2e-3))
     folds: Annotated[int, Field(ge=1, le=254)] = 1
     in_sample: bool = False
+    imported: Imported = Imported()
+
+    @field_validator("imported")
+    @classmethod
+    def _ours_or_theirs(cls, value: Imported, info: ValidationInfo) -> Imported:
+        ours = info.data.get("in_sample") or info.data.get("folds", 1) > 1
+        contradiction = "a file stands in place of a teacher of ours: leave out folds and in_sample, or the file"
+        raise_all([contradiction] if value.file is not None and ours else [])
+        return value
 
     @field_validator("in_sample")
     @classmethod

@@ -24,6 +24,11 @@ QUICK: dict[str, Any] = {
     "student": {"training": {"epochs": 3}},
     "distill": {"constants": [0.5]},
 }
+# Options that stand for a key deeper down.
+PATHS = {
+    "teacher-logits": ("teacher", "imported", "file"),
+    **{key: ("teacher", "imported", key) for key in ("kind", "calibrate", "missing", "name")},
+}
 # The card that a root folder knows where nobody names one, and the path that it was read from.
 OwnCard = Callable[[str], tuple[str, Card]]
 
@@ -78,7 +83,8 @@ def _told(
             problems += error.problems
     if quick:
         sources.append(Source(QUICK, "--quick"))
-    sources += [Source({key: value}, f"--{key}") for key, value in options.items() if value is not None]
+    given = {key: value for key, value in options.items() if value is not None}
+    sources += [Source(_nested(PATHS.get(key, (key,)), value), f"--{key}") for key, value in given.items()]
     for text in settings:
         setting = _setting(text)
         if isinstance(setting, Problem):
@@ -105,6 +111,10 @@ def _setting(text: str) -> dict[str, Any] | Problem:
         parsed: Any = yaml.safe_load(value)
     except (yaml.YAMLError, ValueError, RecursionError):  # ValueError: a day that does not exist
         return Problem(f"--set {path}: the value is not YAML", got=repr(value))
+    return _nested(keys, parsed)
+
+
+def _nested(keys: Sequence[str], value: Any) -> dict[str, Any]:
     for key in reversed(keys):
-        parsed = {key: parsed}
-    return dict(parsed)
+        value = {key: value}
+    return dict(value)

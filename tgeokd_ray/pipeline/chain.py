@@ -14,6 +14,7 @@ from tgeokd_ray.config.job import Job
 from tgeokd_ray.errors import DataError, Problem
 from tgeokd_ray.events import Progress
 from tgeokd_ray.pipeline.engine import Engine
+from tgeokd_ray.pipeline.import_logits import Importing, calibrated, import_logits, tell
 from tgeokd_ray.pipeline.plans import StudentsPlan, students_plan, teacher_plan
 from tgeokd_ray.pipeline.precompute import Scoring, precompute
 from tgeokd_ray.tables.cards import SPLITS, Card
@@ -71,12 +72,13 @@ class Chain:
     def check_splits(self, table: Artifact) -> None:
         """DataError, before anything is trained, for every split without rows that a later stage needs."""
         rows, teacher = table.manifest.schema["rows"], self.job.teacher
-        needed = [split for split in SPLITS if split != "teacher" or teacher.split == "teacher"]
+        theirs = teacher.imported.file is not None  # whatever rows that one was trained on
+        needed = [split for split in SPLITS if split != "teacher" or (teacher.split == "teacher" and not theirs)]
         empty = [split for split in needed if not rows.get(split)]
         if empty:
             problems = [Problem(f"no row goes to the split {split!r}, which the job needs") for split in empty]
             raise DataError(problems, fix=f"give it a share under `splits` in the card {self.card.name}")
-        if "teacher" not in needed and rows.get("teacher"):
+        if "teacher" not in needed and not theirs and rows.get("teacher"):
             self.progress.warned(
                 f"{rows['teacher']} rows of the split 'teacher' are not used: the teacher trains on {teacher.split!r}"
             )
@@ -107,11 +109,23 @@ class Chain:
             self._told("precompute", logits, stage.reused)
             return logits
 
+    def imported(self, table: Artifact) -> Artifact:
+        """Table and a file from elsewhere to `logits/NAME`, in place of teacher and precompute."""
+        with self._stage("import") as stage:
+            importing = Importing.of(self.job)
+            name = importing.imported.name or self.card.name
+            logits, stage.reused = import_logits(self.root, name, table, importing, self.progress)
+            stage.rows = sum(entry.rows or 0 for entry in logits.manifest.files)
+            self._told("import", logits, stage.reused, calibrated(logits))
+            return logits
+
     def students(self, table: Artifact, logits: Sequence[Artifact]) -> list[Finished]:
         """Table and logits to `students/NAME-*`: labels, constants, TGeo-KD."""
         with self._stage("distill") as stage:
             plan: StudentsPlan = students_plan(self.job, self.card.name, table, logits, self.root, self.folder)
             stage.rows = table.manifest.schema["rows"].get("train", 0)
+            for artifact in logits:
+                tell(artifact, self.progress)
             return self._runs(plan, stage, [str(artifact.path) for artifact in logits])
 
     def _runs(self, plan: Plan, stage: Stage, means: Sequence[str] = ()) -> list[Finished]:
@@ -127,9 +141,10 @@ class Chain:
             self._told(run.name, open_artifact(Path(run.artifact)), True)
         return done
 
-    def _told(self, stage: str, artifact: Artifact, reused: bool) -> None:
+    def _told(self, stage: str, artifact: Artifact, reused: bool, more: str = "") -> None:
         self._tell_damage(artifact)
-        self.progress.finished(stage, f"reused {artifact.label}" if reused else artifact.label)
+        label = f"reused {artifact.label}" if reused else artifact.label
+        self.progress.finished(stage, f"{label}, {more}" if more else label)
 
     def _tell_damage(self, artifact: Artifact) -> None:
         for label in replaced(artifact):

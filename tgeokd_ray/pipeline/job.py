@@ -57,15 +57,16 @@ def _run_chain(job: Job, card: Card, place: Place, root: Path, folder: Path, pro
         chain = Chain(job, card, root, folder, engine, progress)
         table = chain.encode(job.data)
         chain.check_splits(table)
-        teachers = chain.teachers(table)
-        logits = chain.precompute(table, teachers)
+        theirs = job.teacher.imported.file is not None
+        teachers = [] if theirs else chain.teachers(table)
+        logits = chain.imported(table) if theirs else chain.precompute(table, teachers)
         students = chain.students(table, [logits])
     finally:
         engine.close()
     if all(student.error is not None for student in students):
         raise next(student.error for student in students if student.error is not None)
-    old = next(stage.reused for stage in chain.stages if stage.name == "teacher")
-    # The figures of several teachers stand in their logits.
+    old = next(stage.reused for stage in chain.stages if stage.name in ("teacher", "import"))
+    # The figures of several teachers, and of one from elsewhere, stand in their logits.
     scored_by = teachers[0] if len(teachers) == 1 else logits
     done = [finished("teacher", scored_by, reused=old, seconds=0.0), *students]
     results = build_results(job, folder.name, card, table, done, chain.stages, progress.warnings)
@@ -102,6 +103,8 @@ def _run_stage(name: str, job: Job, given: Mapping[str, Sequence[Artifact]], cha
     (table,) = given["table"]
     if name == "teacher":
         return chain.teachers(table)
+    if name == "import":
+        return [chain.imported(table)]
     if name == "precompute":
         return [chain.precompute(table, given["teacher"])]
     students = chain.students(table, given["logits"])

@@ -86,7 +86,7 @@ def precompute(
     there = find(root, "logits", name, inputs_digest("logits", scoring.arguments(), parents))
     if there is not None:
         return there, True
-    shards = _shards(table, scoring)
+    shards = asked_shards(table, scoring.splits, scoring.dtype, scoring.top_k)
     progress.started("precompute", sum(shard.rows or 0 for shard in shards.values()))
     with staging(root, "logits", name, arguments=scoring.arguments(), parents=parents) as stage:
         entries = {path: entry for path, entry in stage.kept.items() if path in shards}
@@ -104,16 +104,18 @@ def precompute(
         return stage.commit(schema=_schema(table, ordered, scoring), record={}), False
 
 
-def _shards(table: Artifact, scoring: Scoring) -> Mapping[str, FileEntry]:
+def asked_shards(table: Artifact, splits: Sequence[str], dtype: str, top_k: int | None) -> Mapping[str, FileEntry]:
     """The table's shards of the splits asked for; ConfigError where a split is unknown or storage cannot hold a row."""
     from tgeokd_ray.feed.storage import Storage
 
-    Storage(scoring.dtype, scoring.top_k).check(len(table.manifest.schema["classes"]))
+    Storage(dtype, top_k).check(len(table.manifest.schema["classes"]))
     known = table.manifest.schema["rows"]
-    unknown = [Problem(f"unknown split {s!r} of {table.label}; it has {', '.join(known)}") for s in scoring.splits]
-    if any(split not in known for split in scoring.splits):
-        raise ConfigError([p for p, split in zip(unknown, scoring.splits, strict=True) if split not in known])
-    listed = (entry for entry in table.manifest.files if entry.extra.get("split") in scoring.splits)
+    unknown = [
+        Problem(f"unknown split {s!r} of {table.label}; it has {', '.join(known)}") for s in splits if s not in known
+    ]
+    if unknown:
+        raise ConfigError(unknown)
+    listed = (entry for entry in table.manifest.files if entry.extra.get("split") in splits)
     return {entry.path: entry for entry in listed}
 
 

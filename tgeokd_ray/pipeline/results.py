@@ -53,6 +53,9 @@ def build_results(
         if run_.error is not None:
             lines.append(f"{run_.name}: {run_.error}")
             continue
+        if run_.metrics["test"] is None:
+            lines.append(f"{run_.name}: no figures, for its logits leave out the split test")
+            continue
         model = model_entry(run_, schema["classes"])
         if run_.name == best:
             model["chosen"] = True
@@ -94,7 +97,7 @@ def model_entry(run: Finished, classes: Sequence[str]) -> dict[str, Any]:
         "digest": run.digest,
         "rows_per_second": metrics.get("rows_per_second"),
         "epoch": metrics["epoch"],
-        "valid": {name: metrics["valid"].get(name) for name in FIGURES},
+        "valid": {name: (metrics["valid"] or {}).get(name) for name in FIGURES},
         "history": metrics["history"],
     }
     entry |= {name: test[name] for name in MORE if test.get(name) is not None}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,17 +20,27 @@ PIECE_ROWS = 1 << 16
 def columnar_pieces(card: Card, path: Path, wanted: Sequence[str], labels: bool) -> Iterator[pa.Table]:
     """The `wanted` columns in pieces of at most 65,536 rows. DataError for what is no whole Parquet file, or does not
     fit the card: all differences at once."""
+    with parquet_file(path, fix="get the file again, or correct format.kind in the card") as file:
+        _check_schema(card, path, file.schema_arrow, wanted, labels)
+        yield from pieces(file, wanted)
+
+
+def pieces(file: pq.ParquetFile, wanted: Sequence[str]) -> Iterator[pa.Table]:
+    """The `wanted` columns of an open file in pieces of at most 65,536 rows."""
+    for batch in file.iter_batches(batch_size=PIECE_ROWS, columns=list(wanted), use_threads=False):
+        yield pa.table(batch)
+
+
+@contextmanager
+def parquet_file(path: Path, fix: str) -> Iterator[pq.ParquetFile]:
+    """The open file, checksums of its pages verified. DataError, then or while it is read, for what is no whole Parquet
+    file; nothing of it is executed."""
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            _check_schema(card, path, file.schema_arrow, wanted, labels)
-            for batch in file.iter_batches(batch_size=PIECE_ROWS, columns=list(wanted), use_threads=False):
-                yield pa.table(batch)
+            yield file
     except (OSError, pa.ArrowException) as error:
         reason = str(error).partition("\n")[0].removesuffix(".")
-        raise file_error(
-            [Problem(f"is no whole Parquet file: {reason}", str(path))],
-            fix="get the file again, or correct format.kind in the card",
-        ) from None
+        raise file_error([Problem(f"is no whole Parquet file: {reason}", str(path))], fix=fix) from None
 
 
 def _check_schema(card: Card, path: Path, schema: pa.Schema, wanted: Sequence[str], labels: bool) -> None:
