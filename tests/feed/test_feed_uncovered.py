@@ -12,9 +12,9 @@ from feed_fixtures import write_logits as scored_by_all
 
 from tgeokd_ray.artifacts import staging
 from tgeokd_ray.feed import DirectReader, EncodedTable, Feed, LogitsTable, Rows, Sampler
-from tgeokd_ray.feed.folds import FOLD_MEAN, MAX_FOLDS
+from tgeokd_ray.feed.folds import FOLD_MEAN, FOLD_NOBODY, MAX_FOLDS
 from tgeokd_ray.feed.logits_files import Piece, logits_schema, write_logits
-from tgeokd_ray.feed.storage import FOLD_NOBODY, Storage
+from tgeokd_ray.feed.storage import Storage
 
 COLUMNS = make_columns(250)
 LACKING = np.unique(COLUMNS.row_id)[::10]  # every tenth row, by id

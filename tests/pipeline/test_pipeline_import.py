@@ -16,7 +16,7 @@ from scipy.special import log_softmax, softmax
 from tgeokd_ray.artifacts import Artifact, list_artifacts, verify
 from tgeokd_ray.errors import ConfigError, DataError
 from tgeokd_ray.events import Silent
-from tgeokd_ray.feed.storage import FOLD_NOBODY
+from tgeokd_ray.feed.folds import FOLD_NOBODY
 from tgeokd_ray.feed.table import EncodedTable, LogitsTable
 from tgeokd_ray.pipeline.job import run_job, run_stage
 from tgeokd_ray.tables.teacher_values import CLIP

@@ -19,8 +19,6 @@ from tgeokd_ray.feed.parquet import REMAKE
 
 Floats: TypeAlias = NDArray[np.float32]
 
-# In the fold column: nobody scored the row, and what stands in its logits means nothing.
-FOLD_NOBODY = 254
 # Arrow has no bfloat16: its bits are stored as whole numbers.
 TYPES = {"float32": pa.float32(), "float16": pa.float16(), "bfloat16": pa.uint16()}
 # Largest error of rounding to nearest: relative to the value, and absolute where the value is subnormal.

@@ -10,8 +10,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tgeokd_ray.errors import IntegrityError, Problem, ProvenanceError
+from tgeokd_ray.feed.folds import FOLD_NOBODY
 from tgeokd_ray.feed.parquet import read_group, read_shard
-from tgeokd_ray.feed.storage import FOLD_NOBODY
 from tgeokd_ray.feed.table import EncodedTable, LogitsTable
 from tgeokd_ray.feed.units import Unit
 

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from tgeokd_ray.artifacts import Artifact, FileEntry
 from tgeokd_ray.errors import DataError, Problem
 from tgeokd_ray.feed.class_means import ClassMeans
+from tgeokd_ray.feed.folds import FOLD_NOBODY
 from tgeokd_ray.feed.logits_files import SHOWN_IDS, Piece, logits_schema, write_logits
 from tgeokd_ray.feed.parquet import read_group, read_shard
-from tgeokd_ray.feed.storage import FOLD_NOBODY, Storage
+from tgeokd_ray.feed.storage import Storage
 from tgeokd_ray.feed.table import EncodedTable
 from tgeokd_ray.pipeline.precompute import MEANS_SPLIT
 from tgeokd_ray.tables.teacher_file import Told
