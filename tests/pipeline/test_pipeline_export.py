@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
-from imports import LOCAL, SPLITS, import_file, job_of, rows, told_of, write, write_card
+from import_fixtures import LOCAL, SPLITS, import_file, job_of, rows, told_of, write, write_card
 
 from tgeokd_ray.artifacts import Artifact
 from tgeokd_ray.errors import ConfigError

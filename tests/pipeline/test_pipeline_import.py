@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from imports import LOCAL, SMALL, SPLITS, Said, import_file, job_of, rows, told_of, write, write_card
+from import_fixtures import LOCAL, SMALL, SPLITS, Said, import_file, job_of, rows, told_of, write, write_card
 from scipy.special import log_softmax, softmax
 
 from tgeokd_ray.artifacts import Artifact, list_artifacts, verify
