@@ -208,6 +208,21 @@ def test_a_job_whose_file_says_nothing_of_test_has_no_figures_of_its_teacher(
     assert any("no figures" in line for line in results["warnings"])
 
 
+def test_k3_an_interrupted_import_ends_with_the_same_digest(
+    card: Path, root: Path, table: Artifact, file: Path, tmp_path: Path
+) -> None:
+    class Interrupts(Silent):
+        def advanced(self, stage: str, amount: int, note: str = "") -> None:
+            raise KeyboardInterrupt
+
+    job, own = job_of(card, tmp_path, file)
+    with pytest.raises(KeyboardInterrupt):
+        run_stage("import", job, own, {"table": [table]}, LOCAL, Interrupts())
+    assert not [artifact for artifact in list_artifacts(tmp_path) if artifact.kind == "logits"]
+    again, _ = import_file(card, tmp_path, table, file)
+    assert again.digest == import_file(card, root, table, file)[0].digest
+
+
 def test_a_file_and_folds_contradict_each_other_and_an_absent_file_is_told(card: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="a file stands in place of a teacher of ours"):
         job_of(card, tmp_path, tmp_path / "x.csv", "teacher.folds=3")

@@ -59,10 +59,10 @@ class Findings:
         del self._kept[SHOWN:]
         self.total += 1
 
-    def raise_if_any(self) -> None:
+    def raise_if_any(self, fix: str | None = None) -> None:
         """DataError with the first problems in the order of rows, and how many there are in all."""
         if self.total:
-            raise file_error([problem for *_, problem in self._kept], total=self.total)
+            raise file_error([problem for *_, problem in self._kept], total=self.total, fix=fix)
 
 
 def file_error(problems: Iterable[Problem], total: int | None = None, fix: str | None = None) -> DataError:

@@ -57,12 +57,12 @@ def read_teacher_file(path: Path, classes: Sequence[str], negative: int, kind: K
         logits.append(found)
         clipped, rows = clipped + too_near, rows + piece.num_rows
     if form is None or not rows:
-        findings.raise_if_any()
+        findings.raise_if_any(FIX)
         raise file_error([Problem("has no rows", str(path))], fix=FIX)
     unsorted = np.concatenate(ids)
     order = np.argsort(unsorted, kind="stable")
     _check_once(unsorted, order, findings)
-    findings.raise_if_any()
+    findings.raise_if_any(FIX)
     return Told(unsorted[order], np.concatenate(logits)[order], form, clipped)
 
 
