@@ -24,7 +24,8 @@ TeacherLogits = Annotated[
         "--teacher-logits",
         metavar="FILE",
         help="Parquet or CSV of row_id and what a teacher from elsewhere says of each row, in place of one of ours; "
-        "tgeokd import-logits --help has the columns. More by --set teacher.imported.calibrate=true, ...",
+        "tgeokd import-logits --help has the columns. Nobody can check which rows it was trained on. More by --set "
+        "teacher.imported.calibrate=true, ...",
     ),
 ]
 Quick = Annotated[bool, typer.Option("--quick", help="A small budget: few epochs, one constant.")]
