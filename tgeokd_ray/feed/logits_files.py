@@ -114,9 +114,10 @@ def logits_schema(classes: Sequence[str], entries: Sequence[FileEntry], storage:
     }
     uncovered = Counter[str]()
     for entry in entries:
-        uncovered[entry.extra["split"]] += entry.extra.get("uncovered", 0)
-    if uncovered.total():
-        schema["uncovered"] = dict(+uncovered)
+        if "uncovered" in entry.extra:
+            uncovered[entry.extra["split"]] += entry.extra["uncovered"]
+    if uncovered:
+        schema["uncovered"] = dict(uncovered)
     if not storage.exact:
         error = StorageError(storage)
         for entry in entries:
