@@ -17,6 +17,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 CLASSES = 100
 MIB = 1 << 20
 WORKERS = 4
+BATCH_ROWS = 1024
 
 
 def sharing(quick: bool) -> Iterator[Figure]:
@@ -26,15 +27,21 @@ def sharing(quick: bool) -> Iterator[Figure]:
     steady, peak, facts = {}, {}, {}
     for name, wanted in (("small", MIB), ("large", size)):
         with tempfile.TemporaryDirectory() as root:
-            command = [sys.executable, str(REPOSITORY / "benchmarks" / "logits_sharing.py"), root, str(wanted)]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=1200, check=False, cwd=REPOSITORY)
-        if done.returncode:
-            raise SystemExit(done.stderr[-4000:])
-        facts[name] = json.loads(done.stdout.splitlines()[-1])
+            started("make", root, wanted)  # in a process of its own, whose memory is gone when training begins
+            facts[name] = json.loads(started("train", root, wanted).splitlines()[-1])
         steady[name], peak[name] = facts[name]["steady"], facts[name]["peak"]
     copies = (steady["large"] - steady["small"]) / facts["large"]["bytes"]
     context = {"workers": WORKERS, **facts, "peak_copies": (peak["large"] - peak["small"]) / facts["large"]["bytes"]}
     yield Figure("logits.sharing.copies", copies, "copies", "<= 1.2", copies <= 1.2, context=context)
+
+
+def started(what: str, root: str, size: int) -> str:
+    """What this file printed when it was started to do one of its two parts."""
+    command = [sys.executable, str(REPOSITORY / "benchmarks" / "logits_sharing.py"), what, root, str(size)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1200, check=False, cwd=REPOSITORY)
+    if done.returncode:
+        raise SystemExit(done.stderr[-4000:])
+    return done.stdout
 
 
 def make(root: Path, size: int) -> tuple[Any, Any]:
@@ -99,17 +106,21 @@ def make(root: Path, size: int) -> tuple[Any, Any]:
         return table, stage.commit(schema=logits_schema(classes, written, Storage()))
 
 
-def main(root: Path, size: int) -> None:
+def train(root: Path) -> None:
     """Train one small student on four workers and print the memory of all processes as a line of JSON."""
     import os
 
     from watch import Watch
 
+    from tgeokd_ray.artifacts import latest
     from tgeokd_ray.cluster.engine import open_engine
     from tgeokd_ray.events import Silent
     from tgeokd_ray.training.spec import RunSpec
 
-    table, logits = make(root, size)
+    table, logits = (latest(root, kind, "wide") for kind in ("tables", "logits"))
+    assert table is not None
+    assert logits is not None
+    steps = -(-table.manifest.schema["rows"]["train"] // BATCH_ROWS)
     spec = RunSpec(
         name="one",
         kind="students",
@@ -121,15 +132,15 @@ def main(root: Path, size: int) -> None:
         model={"kind": "mlp", "hidden": (8,), "embedding": 2},
         rule={"kind": "constant", "value": 0.5},
         metric="nll",
-        epochs=3,
-        batch_rows=4096,
+        epochs=max(1, 240 // steps),  # about as many steps with few rows: the allocators of all come to rest
+        batch_rows=BATCH_ROWS,
     )
     engine = open_engine(
         address=None,
         workers=WORKERS,
         device="cpu",
         threads=1,
-        feed="direct",
+        feed="ray_data",
         root=root,
         verbose=False,
         progress=Silent(),
@@ -146,4 +157,7 @@ def main(root: Path, size: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    if sys.argv[1] == "make":
+        make(Path(sys.argv[2]), int(sys.argv[3]))
+    else:
+        train(Path(sys.argv[2]))

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
 import ray
 
 from tgeokd_ray.cluster.store import Shared, share
@@ -46,6 +47,7 @@ def share_rows(specs: Sequence[RunSpec], source: Source) -> SharedRows:
             if size <= min(room, spec.cache_bytes):
                 splits[key] = share(_collected(source.reader(table, sources, split), table, split).to_arrays())
                 room -= size
+            pa.default_memory_pool().release_unused()  # what reading left: the driver lives as long as the workers
     return SharedRows(splits)
 
 
@@ -72,8 +74,8 @@ def _collected(reader: UnitReader, table: EncodedTable, split: str) -> Rows:
 
 
 def _size(table: EncodedTable, logits: Sequence[LogitsTable], split: str) -> int:
-    """Bytes in memory: id 8, label 4, weight 4, and 4 for each number, category and logit of a row."""
-    per_row = 16 + 4 * (table.num_numeric + table.num_categorical + len(logits) * len(table.classes))
+    """Bytes in memory: id 8, label 4, weight 4, 4 for each number, category and logit of a row, 1 for each teacher."""
+    per_row = 16 + len(logits) + 4 * (table.num_numeric + table.num_categorical + len(logits) * len(table.classes))
     return per_row * table.splits[split]
 
 
