@@ -147,7 +147,7 @@ def test_logits_of_another_table_are_refused(tmp_path: Path, splits: dict[str, C
     logits = write_logits(tmp_path, first, splits)
     expected = (
         f"logits/small v000001 was made from tables/small {first.artifact.digest[:8]}..., "
-        f"but tables/small v000002 is {second.artifact.digest[:8]}...: run tgeokd precompute"
+        f"but tables/small v000002 is {second.artifact.digest[:8]}...\n  next: run tgeokd precompute on this table"
     )
     for check in (
         lambda: logits.check_table(second),

@@ -69,4 +69,5 @@ def _no_constant(text: str) -> NoReturn:
 
 
 def _refuse(file: str, what: str, expected: str | None = None, got: str | None = None) -> NoReturn:
-    raise IntegrityError([Problem(what, file=file, expected=expected, got=got)]) from None
+    problem = Problem(what, file=file, expected=expected, got=got)
+    raise IntegrityError([problem], fix="run the command that made this file again") from None

@@ -38,7 +38,8 @@ def read_manifest(path: Path) -> Manifest:
     """The manifest of the folder `path`, checked against its own digest; the files are not looked at."""
     file = path / MANIFEST
     if path.is_symlink() or file.is_symlink():
-        raise IntegrityError([Problem("links are not followed in artifacts", file=str(path))])
+        problem = Problem("links are not followed in artifacts", file=str(path))
+        raise IntegrityError([problem], fix="put the files themselves in its place, or make the artifact again")
     if not os.path.lexists(file):
         newest = next(versions(path), None)
         fix = f"did you mean {newest}?" if newest else None

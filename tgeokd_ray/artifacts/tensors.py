@@ -61,7 +61,7 @@ def load_tensors(path: Path, *, finite: bool = False) -> dict[str, Tensor]:
         tensors: dict[str, Tensor] = load_file(str(path))
     except (SafetensorError, FileNotFoundError) as error:
         problem = Problem("this is not a whole safetensors file", file=str(path), got=str(error)[:200])
-        raise IntegrityError([problem]) from None
+        raise IntegrityError([problem], fix="run the command that made it again") from None
     if finite:
         _check_finite(path, tensors)
     return tensors
@@ -74,4 +74,4 @@ def _check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
         if bad:
             problems.append(Problem(f"tensor {name!r} holds {bad} values that are NaN or Inf", file=str(path)))
     if problems:
-        raise IntegrityError(problems)
+        raise IntegrityError(problems, fix="find what made them: a damaged file or a diverged model")

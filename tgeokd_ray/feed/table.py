@@ -200,7 +200,8 @@ class LogitsTable:
         if parent.digest != table.artifact.digest:
             raise ProvenanceError(
                 f"{_spoken(self.artifact)} was made from {parent.kind}/{parent.name} {parent.digest[:8]}..., "
-                f"but {_spoken(table.artifact)} is {table.artifact.digest[:8]}...: run tgeokd precompute"
+                f"but {_spoken(table.artifact)} is {table.artifact.digest[:8]}...",
+                fix="run tgeokd precompute on this table",
             )
         if self.classes != table.classes:
             what = f"{self.label} has other classes, or another order of them, than {table.label}"
