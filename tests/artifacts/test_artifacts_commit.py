@@ -207,3 +207,14 @@ def test_the_writer_sees_the_ending_of_the_name(tmp_path: Path):
 )
 def test_version_numbers(name, number):
     assert version_number(name) == number
+
+
+def test_k3_a_file_taken_over_again_after_a_kill_leaves_the_earlier_version_alone(tmp_path: Path):
+    first = make(tmp_path)
+    before = snapshot(first.path)
+    for _ in range(2):  # the second attempt finds its file in place, as another name of the same bytes
+        with staging(tmp_path, "tables", "demo", arguments={"value": 1}, parents={}) as work:
+            taken = work.take_over(first, first.manifest.files[0])
+            assert snapshot(first.path) == before
+    with staging(tmp_path, "tables", "demo", arguments={"value": 1}, parents={}) as work:
+        assert work.kept == {taken.path: taken}

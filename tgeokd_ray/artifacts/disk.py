@@ -69,8 +69,10 @@ class Disk:
                 raise
 
     def replace(self, source: Path, target: Path) -> None:
-        """Give a file its final name, atomically; an older file of that name is gone."""
+        """Give a file its final name, atomically; an older file of that name is gone, and so is the old name."""
         os.replace(source, target)
+        # A rename between two names of one file does nothing: whoever then wrote to `source` would change that file.
+        source.unlink(missing_ok=True)
 
     def link(self, source: Path, target: Path) -> None:
         """Give a file a second name, atomically; FileExistsError if the name is taken."""
