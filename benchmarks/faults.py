@@ -19,18 +19,18 @@ from faults_precompute import Tally, forked_kills, process_kills
 from faults_refusals import all_refusals
 from faults_steps import Board
 from faults_verify import MIB, large_artifact, pace, seconds_to_open, settle
-from faults_work import Writer, logits_writer, make_inputs, table_writer, warm
+from faults_work import Writer, grown_writer, logits_writer, make_inputs, table_writer, warm
 from figures import Figure, main
 
 SEED = 20_262
 
 
 def writers(folder: Path) -> list[Writer]:
-    """The writers of tables and of logits, from a warm parent without threads."""
+    """The writers of tables, of tables that grow and of logits, from a warm parent without threads."""
     warm()
     if end(start(lambda: make_inputs(folder / "inputs")), 120):
         raise SystemExit("the inputs were not made")
-    return [table_writer(), logits_writer(folder / "inputs")]
+    return [table_writer(), logits_writer(folder / "inputs"), grown_writer(folder / "raw")]
 
 
 def kills(quick: bool) -> Iterator[Figure]:
@@ -70,6 +70,7 @@ def crashes(quick: bool) -> Iterator[Figure]:
         for writer in writers(Path(folder)):
             place = Path(folder) / writer.name
             place.mkdir()
+            end(start(lambda writer=writer, place=place: writer.prepare(place / "order")))
             calls = recorded(lambda writer=writer, place=place: writer.write(place / "order"), place / "calls.json")
             broken = out_of_order(calls)
             name, context = f"faults.crashes.{writer.name}", {"broken": broken, "calls": len(calls)}

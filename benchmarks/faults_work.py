@@ -24,7 +24,7 @@ import tgeokd_ray.report.terminal
 import tgeokd_ray.training.plan
 import tgeokd_ray.training.scoring
 import tgeokd_ray.training.worker  # noqa: F401
-from tgeokd_ray.artifacts import Artifact
+from tgeokd_ray.artifacts import Artifact, open_artifact
 from tgeokd_ray.cli.main import app
 from tgeokd_ray.cli.spreading import spread
 from tgeokd_ray.events import Silent
@@ -116,6 +116,28 @@ def make_inputs(folder: Path, *, teachers: int = 2, **options: Any) -> None:
 
 def table_writer() -> Writer:
     return Writer("table", f"tables/{NAME}", lambda root: make_table(root, 2), lambda root: make_table(root, 3))
+
+
+def grown_writer(raw: Path) -> Writer:
+    """A table of one CSV file, then of two: the second version takes the shards of the first over, by reference."""
+    card = small_card(
+        format={"kind": "csv"},
+        label={"column": "y", "classes": ["0", "1"]},
+        columns={"numeric": ["x"], "categorical": ["c"]},
+    )
+    for number, name in enumerate(("day-1.csv", "day-2.csv")):
+        raw.mkdir(parents=True, exist_ok=True)
+        rows = [f"{n % 3 % 2},{n * (1 + number)},v{n % 7}" for n in range(600)]
+        (raw / name).write_text("\n".join(["y,x,c", *rows]) + "\n")
+
+    def write(root: Path) -> None:
+        base = open_artifact(root / "tables" / NAME / "v000001")
+        encode(card, [raw / "day-2.csv"], root, engine_map, Silent(), onto=base)
+
+    def prepare(root: Path) -> None:
+        encode(card, [raw / "day-1.csv"], root, engine_map, Silent())
+
+    return Writer("grown", f"tables/{NAME}", prepare, write)
 
 
 def logits_writer(inputs: Path) -> Writer:

@@ -40,8 +40,8 @@ class TestDisk(Disk):
             return getattr(Disk, name)(self, *arguments)
         if self._fault != "before":
             getattr(Disk, name)(self, *arguments)
-        if self._fault == "half" and name == "write":
-            path = arguments[0]
+        path = arguments[0]
+        if self._fault == "half" and name == "write" and path.stat().st_nlink == 1:  # a linked file is another's too
             os.truncate(path, path.stat().st_size // 2)
         error = self._error()
         self._dead = isinstance(error, Crash)
