@@ -12,7 +12,7 @@ from faults_crashes import Call, crashes, out_of_order, recorded
 from faults_kills import Trial
 from faults_precompute import forked_kills
 from faults_steps import Announcing, Board
-from faults_work import Writer, logits_writer, make_inputs, table_writer, warm
+from faults_work import Writer, grown_writer, logits_writer, make_inputs, table_writer, warm
 
 from tgeokd_ray.artifacts import DISK
 
@@ -32,24 +32,26 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(params=["table", "logits"])
-def writer(request: pytest.FixtureRequest, inputs: Path) -> Writer:
-    return table_writer() if request.param == "table" else logits_writer(inputs)
+@pytest.fixture(params=["table", "grown", "logits"])
+def writer(request: pytest.FixtureRequest, inputs: Path, tmp_path: Path) -> Writer:
+    makers = {"table": table_writer, "grown": lambda: grown_writer(tmp_path), "logits": lambda: logits_writer(inputs)}
+    return makers[request.param]()
 
 
 @pytest.fixture
 def calls(tmp_path: Path, writer: Writer) -> list[Call]:
+    assert end(start(lambda: writer.prepare(tmp_path / "recorded"))) == 0
     return recorded(lambda: writer.write(tmp_path / "recorded"), tmp_path / "calls.json")
 
 
-def test_k1_k3_k6_k7_sigkills_of_table_and_logits_writers_leave_absent_or_whole(tmp_path: Path, writer: Writer):
+def test_k1_k3_k6_k7_sigkills_of_writers_leave_absent_or_whole(tmp_path: Path, writer: Writer):
     trial = Trial(writer, tmp_path, Board(), random.Random(4), measured=1)
-    trial.random_kills(14)
+    trial.random_kills(10)
     for step in SHOWING:
         trial.kill_in(step)
     trial.close()
     assert trial.faults == []
-    assert trial.at_random.total() == 14
+    assert trial.at_random.total() == 10
     assert {step: trial.held[step] for step in SHOWING} == dict.fromkeys(SHOWING, 1)
 
 
