@@ -46,6 +46,10 @@ class FileEntry:
     rows: int | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
+    def to_json(self) -> dict[str, Any]:
+        """The same as a plain dict, whose values are not copied: digests of many entries are taken often."""
+        return dict(vars(self))
+
 
 @dataclass(frozen=True)
 class Parent:
@@ -150,7 +154,7 @@ def content_digest(
     parents: Mapping[str, Parent],
 ) -> str:
     """The digest of what an artifact is."""
-    entries = [asdict(entry) for entry in files]
+    entries = [entry.to_json() for entry in files]
     whole = {"kind": kind, "arguments": arguments, "schema": schema, "files": entries, "parents": _digests(parents)}
     return digest(whole)
 
@@ -167,7 +171,7 @@ def make_manifest(
     record: Mapping[str, Any],
 ) -> Manifest:
     """A manifest with its digests computed, exactly as it will be read back; files are ordered by name."""
-    ordered = tuple(FileEntry(**json.loads(canonical(asdict(entry)))) for entry in sorted(files, key=lambda e: e.path))
+    ordered = tuple(FileEntry(**json.loads(canonical(e.to_json()))) for e in sorted(files, key=lambda e: e.path))
     plain = {key: json.loads(canonical(value)) for key, value in (("a", arguments), ("s", schema), ("r", record))}
     return Manifest(
         format=FORMAT,

@@ -58,7 +58,7 @@ class ScoreShard:
             return error
 
     def _score(self, shard: str) -> FileEntry:
-        table = EncodedTable.open(Path(self.table), model="teachers")
+        table = _table(self.table)
         units, num_classes = table.shard_units(shard), len(table.classes)
         split = units[0].split
         means = ClassMeans(num_classes)
@@ -123,6 +123,12 @@ class Predictor:
                 logits = self.module(numeric[rows].to(self._device), categorical[rows].to(self._device))
                 parts.append(logits.float().cpu().numpy())
         return np.concatenate(parts) if parts else np.empty((0, len(self.classes)), np.float32)
+
+
+@lru_cache(maxsize=1)
+def _table(path: str) -> EncodedTable:
+    """The table of this process, all its columns: its manifest is read and checked once, not once a shard."""
+    return EncodedTable.open(Path(path), model="teachers")
 
 
 @lru_cache(maxsize=MODELS)
