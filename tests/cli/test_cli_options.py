@@ -32,7 +32,7 @@ class Called(Exception):
 
 @pytest.fixture(autouse=True)
 def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    def called(*arguments: Any) -> None:
+    def called(*arguments: Any, **_: Any) -> None:
         raise Called(*arguments)
 
     monkeypatch.setattr(pipeline, "run_job", called)

@@ -174,6 +174,29 @@ def _listed(root: str | None) -> list[Artifact] | list[Stored]:
     return artifacts.list_artifacts(folder)
 
 
+def lineage(root: str | None, label: str) -> None:
+    """Print an artifact, and indented under it what it was made from, each once; raw files with their digests."""
+    artifact = named(root_folder(root), label)
+    print(f"{artifact.label}  {artifact.digest[:12]}")
+    _print_files(artifact, "  ")
+    told = {artifact.digest}
+    for one in artifacts.lineage(artifact):
+        *above, role = one.role.split("/")
+        indent = "  " * (len(above) + 1)
+        there = "" if one.artifact is not None else "  not under this root"
+        print(f"{indent}{role}  {one.parent.label}  {one.parent.digest[:12]}{there}")
+        if one.artifact is not None and one.parent.digest not in told:
+            _print_files(one.artifact, f"{indent}  ")
+        told.add(one.parent.digest)
+
+
+def _print_files(artifact: artifacts.Artifact, indent: str) -> None:
+    """The files from outside that an artifact was made from: raw files, or the file of a teacher from elsewhere."""
+    arguments = artifact.manifest.arguments
+    for file in [*arguments.get("raw", ()), *([arguments["file"]] if "file" in arguments else [])]:
+        print(f"{indent}file  {file['name']}  sha256 {file['sha256'][:12]}")
+
+
 def collect(root: str | None, dry_run: bool) -> None:
     """Remove, or with `dry_run` only name, what dead attempts left: staging folders, or unfinished uploads."""
     removed: list[Path] | list[str]

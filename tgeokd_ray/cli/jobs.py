@@ -33,10 +33,11 @@ AsJson = Annotated[bool, typer.Option("--json", help="results.json on stdout, al
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show Ray's own log lines.")]
 
 
-def job_app(title: str, card: str, run: str | None = None) -> typer.Typer:
+def job_app(title: str, card: str, run: str | None = None, *, students: bool = True) -> typer.Typer:
     """The command line of a job: it parses the options, runs the job, prints the table of results.
 
-    `card` and `run` are what the job takes where neither the options nor a configuration file name another.
+    `card` and `run` are what the job takes where neither the options nor a configuration file name another; without
+    `students` it ends with the logits.
     """
 
     def command(
@@ -63,7 +64,7 @@ def job_app(title: str, card: str, run: str | None = None) -> typer.Typer:
         place = {"local": local, "address": address, "verbose": verbose}
         resolving = {"config": config, "settings": settings or [], "quick": quick, "defaults": defaults}
         with only_json(as_json) as stream:
-            guarded(lambda: _run(options, resolving, place, stream, as_json), debug=debug)
+            guarded(lambda: _run(options, resolving, place, stream, as_json, students), debug=debug)
 
     defaults = {"card": card} | ({"run": run} if run is not None else {})
     named = typer.Option("--card", help=f"{CARD} [default: {Path(card).name}]")
@@ -74,12 +75,21 @@ def job_app(title: str, card: str, run: str | None = None) -> typer.Typer:
     return app
 
 
-def job_main(title: str, card: str, run: str | None = None, argv: Sequence[str] | None = None) -> None:
+def job_main(
+    title: str, card: str, run: str | None = None, argv: Sequence[str] | None = None, *, students: bool = True
+) -> None:
     """Parse the options of a job whose default card is `card`, run it, print the table of results, exit."""
-    job_app(title, card, run)(args=spread(sys.argv[1:] if argv is None else argv))
+    job_app(title, card, run, students=students)(args=spread(sys.argv[1:] if argv is None else argv))
 
 
-def _run(options: dict[str, Any], resolving: dict[str, Any], place: dict[str, Any], stream: Any, as_json: bool) -> None:
+def _run(
+    options: dict[str, Any],
+    resolving: dict[str, Any],
+    place: dict[str, Any],
+    stream: Any,
+    as_json: bool,
+    students: bool,
+) -> None:
     from rich.console import Console
 
     from tgeokd_ray.config.resolve import resolve
@@ -88,11 +98,13 @@ def _run(options: dict[str, Any], resolving: dict[str, Any], place: dict[str, An
 
     job, card = resolve(options, **resolving)
     with TerminalProgress() as progress:
-        results, folder = run_job(job, card, Place(**place), progress)
+        results, folder = run_job(job, card, Place(**place), progress, students=students)
     if as_json:
         json.dump(results, stream)
         stream.write("\n")
         return
     console = Console(file=stream)
     results_table(results, console, told=progress.warnings)
+    if not students:
+        console.print(f"logits: {results['extra']['logits']}", soft_wrap=True, highlight=False, markup=False)
     console.print(f"report: {folder / 'report.html'}", soft_wrap=True, highlight=False, markup=False)

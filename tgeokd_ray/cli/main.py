@@ -100,6 +100,9 @@ def teacher(
 def precompute(
     table: Table,
     by: Annotated[list[str], typer.Argument(metavar="TEACHER...", help="A teacher, or those of all folds in order.")],
+    splits: Annotated[
+        list[str] | None, typer.Option(help="Only this split; repeatable. [default: all but the teacher's]")
+    ] = None,
     card: StageCard = None,
     root: Root = None,
     config: Config = None,
@@ -109,7 +112,7 @@ def precompute(
     debug: Debug = False,
 ) -> None:
     """Table and teacher to logits/NAME with class means. Every student uses them from now on."""
-    options = {"card": card, "root": root}
+    options = {"card": card, "root": root, "splits": splits or None}
     _stage("precompute", options, local, address, debug, config, settings, table=[table], teacher=by)
 
 
@@ -205,6 +208,18 @@ def pull(
     from tgeokd_ray.cli import transfer
 
     guarded(lambda: transfer.pull(root, artifacts, source, parents), debug=debug)
+
+
+@app.command()
+def lineage(
+    artifact: Annotated[str, typer.Argument(metavar="ARTIFACT", help="KIND/NAME or KIND/NAME/v000001.")],
+    root: Root = None,
+    debug: Debug = False,
+) -> None:
+    """What an artifact was made from, back to the raw files. Digests tell whether each of them is still there."""
+    from tgeokd_ray.cli import commands
+
+    guarded(lambda: commands.lineage(root, artifact), debug=debug)
 
 
 @app.command("list")

@@ -27,6 +27,7 @@ QUICK: dict[str, Any] = {
 # Options that stand for a key deeper down.
 PATHS = {
     "teacher-logits": ("teacher", "imported", "file"),
+    "splits": ("logits", "splits"),
     **{key: ("teacher", "imported", key) for key in ("kind", "calibrate", "missing", "name")},
 }
 # The card that a root folder knows where nobody names one, and the path that it was read from.

@@ -35,8 +35,11 @@ class Place:
     verbose: bool = False
 
 
-def run_job(job: Job, card: Card, place: Place, progress: Progress) -> tuple[dict[str, Any], Path]:
-    """Run the whole chain and write the run folder; returns what results.json holds, and the folder.
+def run_job(
+    job: Job, card: Card, place: Place, progress: Progress, *, students: bool = True
+) -> tuple[dict[str, Any], Path]:
+    """Run the whole chain, or without `students` the chain up to the logits, and write the run folder; returns what
+    results.json holds, and the folder.
 
     Raises the first UserError of a stage; a student that fails alone is listed in `warnings` and the others stay.
     Nothing is made where options contradict each other or a raw file is not there. ResourceError while another process
@@ -48,28 +51,30 @@ def run_job(job: Job, card: Card, place: Place, progress: Progress) -> tuple[dic
     run = check_name(job.run or (card.name if job.seed == 0 else f"{card.name}-seed{job.seed}"))
     folder = root / "runs" / run
     with held(folder, DISK):
-        return _run_chain(job, card, place, root, folder, Recorder(progress, folder / "log.txt")), folder
+        recorder = Recorder(progress, folder / "log.txt")
+        engine = Lazy(opener(job, place, root, recorder))
+        return _run_chain(Chain(job, card, root, folder, engine, recorder), engine, recorder, students), folder
 
 
-def _run_chain(job: Job, card: Card, place: Place, root: Path, folder: Path, progress: Recorder) -> dict[str, Any]:
-    engine = Lazy(opener(job, place, root, progress))
+def _run_chain(chain: Chain, engine: Lazy, progress: Recorder, with_students: bool) -> dict[str, Any]:
+    job, card, folder = chain.job, chain.card, chain.folder
     try:
-        chain = Chain(job, card, root, folder, engine, progress)
         table = chain.encode(job.data)
         chain.check_splits(table)
         theirs = job.teacher.imported.file is not None
         teachers = [] if theirs else chain.teachers(table)
         logits = chain.imported(table) if theirs else chain.precompute(table, teachers)
-        students = chain.students(table, [logits])
+        students = chain.students(table, [logits]) if with_students else []
     finally:
         engine.close()
-    if all(student.error is not None for student in students):
+    if with_students and all(student.error is not None for student in students):
         raise next(student.error for student in students if student.error is not None)
     old = next(stage.reused for stage in chain.stages if stage.name in ("teacher", "import"))
     # The figures of several teachers, and of one from elsewhere, stand in their logits.
     scored_by = teachers[0] if len(teachers) == 1 else logits
     done = [finished("teacher", scored_by, reused=old, seconds=0.0), *students]
     results = build_results(job, folder.name, card, table, done, chain.stages, progress.warnings)
+    results["extra"]["logits"] = logits.label
     write_run_folder(folder, job, results, reused=[run_.name for run_ in done if run_.reused])
     return results
 
