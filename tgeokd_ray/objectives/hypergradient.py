@@ -6,7 +6,7 @@ With g = dL/dtheta and theta' = theta - U(g):  dJ/da_i = -<(dU/dg)^T grad J(thet
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -38,10 +38,7 @@ def ratio_gradient(grads: Mapping[str, Tensor], coefficients: Tensor, w: Mapping
     w is the global one; d carries the local share of each row's weight, as the local gradient does.
     """
     names = [name for name, gradient in grads.items() if gradient.requires_grad]
-    (slope,) = torch.autograd.grad(
-        [grads[name] for name in names], [coefficients], grad_outputs=[-w[name] for name in names]
-    )
-    return slope
+    return _pulled([grads[name] for name in names], [coefficients], [-w[name] for name in names])[0]
 
 
 def fusion_gradient(
@@ -55,5 +52,11 @@ def fusion_gradient(
     """
     size = context.mean(d.abs().mean(-1).sum(-1), points.row_weights.sum())
     scaled = d / size.clamp_min(torch.finfo(d.dtype).tiny).reshape(-1, 1, 1)
-    gradients = torch.autograd.grad(weights, list(omega.values()), grad_outputs=scaled)
-    return dict(zip(omega, gradients, strict=True))
+    return dict(zip(omega, _pulled([weights], list(omega.values()), [scaled]), strict=True))
+
+
+def _pulled(outputs: Sequence[Tensor], inputs: Sequence[Tensor], cotangents: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """The vector-Jacobian product, as the gradient of an inner product: torch.autograd.grad loads sympy (.8 s) to check
+    the shapes of `grad_outputs`."""
+    product = torch.stack([(output * cotangent).sum() for output, cotangent in zip(outputs, cotangents, strict=True)])
+    return torch.autograd.grad(product.sum(), list(inputs))
