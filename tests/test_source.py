@@ -106,7 +106,7 @@ def forbidden_uses(source: str) -> Iterator[str]:
         "__import__('marshal')",
     ],
 )
-def test_the_search_finds(source: str) -> None:
+def test_x8_the_search_finds(source: str) -> None:
     assert list(forbidden_uses(source))
 
 
@@ -121,12 +121,12 @@ def test_the_search_finds(source: str) -> None:
         "store.load('pickle')",
     ],
 )
-def test_the_search_lets_pass(source: str) -> None:
+def test_x8_the_search_lets_pass(source: str) -> None:
     assert not list(forbidden_uses(source))
 
 
 @pytest.mark.parametrize("path", PACKAGE + JOBS, ids=relative)
-def test_nothing_executes_data(path: Path) -> None:
+def test_x8_nothing_executes_data(path: Path) -> None:
     assert not list(forbidden_uses(path.read_text(encoding="utf-8")))
 
 

@@ -118,7 +118,7 @@ def test_s5_k9_k10_disk_full_at_every_call_keeps_earlier_versions(tmp_path: Path
         assert len(list(versions(old.path.parent))) == 2
 
 
-def test_unknown_outcome_of_the_rename_is_looked_up(tmp_path: Path):
+def test_k7_unknown_outcome_of_the_rename_is_looked_up(tmp_path: Path):
     disk = TestDisk()
     make(tmp_path / "count", disk)
     at = [name for name, _ in disk.calls].index("publish")
@@ -141,7 +141,7 @@ class TestVersions:
         assert make(tmp_path, value=1).version == "v000002"
         assert snapshot(first.path) == before
 
-    def test_a_damaged_version_is_no_winner(self, tmp_path: Path):
+    def test_s6_a_damaged_version_is_no_winner(self, tmp_path: Path):
         first = make(tmp_path)
         (first.path / "part-0.bin").write_bytes(b"9" * 3000)
         second = make(tmp_path)

@@ -29,7 +29,7 @@ def test_s5_disk_full_leaves_the_old_file_or_the_new_one(tmp_path: Path, at, fau
     assert [one.name for one in tmp_path.iterdir()] == ["a.json"]
 
 
-def test_nan_is_refused_and_the_old_file_stays(tmp_path: Path):
+def test_n1_nan_is_refused_and_the_old_file_stays(tmp_path: Path):
     write_json(tmp_path / "a.json", 1)
     with pytest.raises(ValueError, match="JSON"):
         write_json(tmp_path / "a.json", {"auc": float("nan")})
@@ -49,7 +49,7 @@ BAD = [
 
 
 @pytest.mark.parametrize("data", BAD, ids=range(len(BAD)))
-def test_x6_s7_torn_or_hostile_json_is_an_integrity_error(tmp_path: Path, data):
+def test_x1_x6_s7_torn_or_hostile_json_is_an_integrity_error(tmp_path: Path, data):
     (tmp_path / "a.json").write_bytes(data)
     with pytest.raises(IntegrityError, match=r"a\.json.*\n  next: run the command"):
         read_json(tmp_path / "a.json")

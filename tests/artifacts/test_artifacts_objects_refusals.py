@@ -160,18 +160,18 @@ class TestUnreachable:
         assert url in str(caught.value.problems[0])
         return caught.value
 
-    def test_a_bucket_that_is_not_there(self, aws: None, tmp_path: Path):
+    def test_s8_a_bucket_that_is_not_there(self, aws: None, tmp_path: Path):
         assert "make the bucket" in str(self.told(tmp_path, "s3://no-such-bucket/x").fix)
         with pytest.raises(ResourceError, match="bucket"):
             pull(open_store("s3://no-such-bucket/x"), "tables", "demo", tmp_path / "there")
 
-    def test_no_credentials(self, aws: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    def test_s8_no_credentials(self, aws: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
         monkeypatch.delenv("AWS_ACCESS_KEY_ID")
         monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
         assert "AWS_ACCESS_KEY_ID" in str(self.told(tmp_path, f"s3://{BUCKET}/x").fix)
 
     @pytest.mark.parametrize("cause", ["AccessDenied", "ExpiredToken"])
-    def test_a_user_who_may_not(self, tmp_path: Path, cause: str):
+    def test_s8_a_user_who_may_not(self, tmp_path: Path, cause: str):
         class Refusing:
             def ls(self, path: str, detail: bool) -> None:
                 error = PermissionError("no") if cause == "AccessDenied" else TimeoutError("expired")
@@ -181,18 +181,18 @@ class TestUnreachable:
             push(make(tmp_path / "here"), FilesystemStore(Refusing(), "b", "s3://b"))
         assert "AWS_ACCESS_KEY_ID" in str(caught.value.fix)
 
-    def test_a_server_that_is_gone(self, aws: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    def test_s8_a_server_that_is_gone(self, aws: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
         monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
         monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
         assert "AWS_ENDPOINT_URL" in str(self.told(tmp_path, f"s3://{BUCKET}/x").fix)
 
-    def test_a_package_that_is_not_installed(self, monkeypatch: pytest.MonkeyPatch):
+    def test_s8_a_package_that_is_not_installed(self, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.setitem(sys.modules, "s3fs", None)
         with pytest.raises(ResourceError, match="s3fs") as caught:
             open_store("s3://bucket/x")
         assert caught.value.fix == "pip install 'tgeokd_ray[object-store]'"
 
-    def test_a_full_or_blocked_folder(self, tmp_path: Path):
+    def test_s5_s8_a_full_or_blocked_folder(self, tmp_path: Path):
         (tmp_path / "store").write_text("a file")
         with pytest.raises(ResourceError, match="in the way"):
             push(make(tmp_path / "here"), open_store((tmp_path / "store").as_uri()))

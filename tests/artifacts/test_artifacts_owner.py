@@ -23,7 +23,7 @@ from tgeokd_ray.errors import ResourceError
 
 
 class TestAdoption:
-    def test_finished_files_are_kept_and_not_rewritten(self, tmp_path: Path):
+    def test_k3_finished_files_are_kept_and_not_rewritten(self, tmp_path: Path):
         folder = crashed(tmp_path)
         status = (folder / "part-0.bin").stat()
         disk = TestDisk()
@@ -100,7 +100,7 @@ class TestOwner:
             assert list(work.kept) == ["part-0.bin"]
 
     @pytest.mark.parametrize("changes", [{"host": "node7"}, {"namespace": "another container"}])
-    def test_an_owner_that_cannot_be_judged_is_refused_with_a_way_out(self, tmp_path: Path, changes):
+    def test_k3_an_owner_that_cannot_be_judged_is_refused_with_a_way_out(self, tmp_path: Path, changes):
         crashed(tmp_path, dead=False)
         bury(tmp_path, **changes)
         with pytest.raises(ResourceError, match=f"tgeokd gc {tmp_path}"):

@@ -68,7 +68,7 @@ def test_import_prints_the_label_and_the_calibration_and_reads_its_own_export(
     assert back.exit_code == 0, back.output
 
 
-def test_errors_end_with_the_code_of_their_kind_and_nothing_visible(
+def test_d7_p6_x1_errors_end_with_the_code_of_their_kind_and_nothing_visible(
     run: Run, encoded: Path, scores: Path, tmp_path: Path
 ) -> None:
     before = [artifact.label for artifact in list_artifacts(encoded)]

@@ -56,7 +56,7 @@ def test_a_moved_artifact_is_one_by_its_manifest(root: Path, tmp_path: Path) -> 
     assert named(root, str(tmp_path / "a copy")).label == "tables/mine/v000001"
 
 
-def test_a_damaged_version_is_passed_over_for_a_whole_one_and_told_where_there_is_none(root: Path) -> None:
+def test_s6_a_damaged_version_is_passed_over_for_a_whole_one_and_told_where_there_is_none(root: Path) -> None:
     shutil.copytree(root / "tables" / "mine" / "v000001", root / "tables" / "mine" / "v000002")
     (root / "tables" / "mine" / "v000002" / "data.json").write_text("")
     assert named(root, "tables/mine").path.name == "v000001"

@@ -61,7 +61,7 @@ def test_an_error_of_ours_is_raised_as_it_is(debug: bool) -> None:
         guarded(fails, debug=debug)
 
 
-def test_ctrl_c_ends_with_130() -> None:
+def test_k12_ctrl_c_ends_with_130() -> None:
     def interrupted() -> None:
         raise KeyboardInterrupt
 

@@ -44,7 +44,7 @@ def test_the_environment_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("home", "token"), [("writable", False), ("/proc/absent", True)])
-def test_the_token_needs_no_home(home: str, token: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_x10_the_token_needs_no_home(home: str, token: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in environment.TOKENS:
         monkeypatch.setenv(name, "")  # so that it is put back as it was
         monkeypatch.delenv(name)
@@ -145,7 +145,7 @@ guarded(work, debug=False)
 
 @pytest.mark.ray
 @pytest.mark.timeout(100)
-def test_a_joined_driver_ends_in_order_at_sigterm(cluster: Connection) -> None:
+def test_k12_a_joined_driver_ends_in_order_at_sigterm(cluster: Connection) -> None:
     environ = {**os.environ, "PYTHONPATH": str(REPOSITORY), "RAY_AUTH_MODE": "token"}
     command = [sys.executable, "-c", DRIVER, cluster.address]
     done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=90, check=False)

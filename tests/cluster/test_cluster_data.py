@@ -21,7 +21,7 @@ from tgeokd_ray.feed import DirectReader, EncodedTable, LogitsTable
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(100), pytest.mark.usefixtures("cluster")]
 
 
-def test_results_keep_the_order_and_a_killed_task_runs_again(tmp_path: Path) -> None:
+def test_k2_results_keep_the_order_and_a_killed_task_runs_again(tmp_path: Path) -> None:
     def task(item: tuple[int, str]) -> tuple[int, list[str], dict[str, tuple[int, ...]]]:
         number, name = item
         time.sleep(0.3 if number == 0 else 0)
@@ -37,7 +37,7 @@ def test_results_keep_the_order_and_a_killed_task_runs_again(tmp_path: Path) -> 
     assert (tmp_path / "killed").exists()
 
 
-def test_errors_of_the_function_are_raised_here() -> None:
+def test_k9_errors_of_the_function_are_raised_here() -> None:
     def task(item: int) -> int:
         if item == 1:
             raise DataError("row 7 is bad", fix="mend it")
@@ -51,7 +51,7 @@ def test_errors_of_the_function_are_raised_here() -> None:
     assert list(ray_map(task, [], stage="encode", tasks=2)) == []
 
 
-def test_a_task_that_dies_each_time_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_k2_a_task_that_dies_each_time_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray Data by itself would try it without end."""
 
     def task(item: int) -> None:
@@ -85,7 +85,7 @@ def test_units_are_those_of_the_direct_reader(encoded: tuple[Artifact, Artifact]
     stopped.close()
 
 
-def test_a_damaged_unit_raises_its_own_error(encoded: tuple[Artifact, Artifact]) -> None:
+def test_s3_a_damaged_unit_raises_its_own_error(encoded: tuple[Artifact, Artifact]) -> None:
     table = EncodedTable.open(encoded[0].path)
     good = table.units("train")[0]
     absent = type(good)(**{**vars(good), "group": 9})

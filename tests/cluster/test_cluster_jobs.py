@@ -120,7 +120,7 @@ def figures(results: dict[str, Any]) -> list[dict[str, Any]]:
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_submitted_jobs(head: Head, chain: Chain, tmp_path: Path) -> None:
+def test_x10_submitted_jobs(head: Head, chain: Chain, tmp_path: Path) -> None:
     with pytest.raises(HTTPError, match="401"):
         head.call("", token=False)
 

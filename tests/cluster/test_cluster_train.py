@@ -162,7 +162,7 @@ def test_two_workers_agree_with_one_and_rank_0_reports(
     assert not list(tmp_path.glob(".ray-*")), "nothing of Ray is left, nor of the killed driver"
 
 
-def test_a_killed_worker_is_replaced_and_a_users_error_is_not_tried_again(
+def test_k2_k5_a_killed_worker_is_replaced_and_a_users_error_is_not_tried_again(
     chain: Chain, one_worker: dict[str, Finished], tmp_path: Path
 ) -> None:
     starts = tmp_path / "starts"

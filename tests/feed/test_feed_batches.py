@@ -79,7 +79,7 @@ def columns() -> Columns:
 
 @pytest.mark.parametrize("cache", [STREAM, HELD])
 @pytest.mark.parametrize("world", WORLDS)
-def test_the_global_batches_are_the_same_for_every_world(columns: Columns, world: int, cache: int) -> None:
+def test_e1_the_global_batches_are_the_same_for_every_world(columns: Columns, world: int, cache: int) -> None:
     for epoch in (0, 1):
         assert by_lane(columns, epoch, world, cache=cache) == ids(feed(columns).batches(epoch))
 
@@ -87,7 +87,7 @@ def test_the_global_batches_are_the_same_for_every_world(columns: Columns, world
 @pytest.mark.parametrize("cache", [STREAM, HELD])
 @pytest.mark.parametrize("world", WORLDS)
 @pytest.mark.parametrize(("rows", "group"), TINY)
-def test_tiny_splits(rows: int, group: int, world: int, cache: int) -> None:
+def test_n6_n7_tiny_splits(rows: int, group: int, world: int, cache: int) -> None:
     columns = make_columns(rows)
     batches = by_lane(columns, 0, world, group=group, batch=4, cache=cache)
     assert batches == by_lane(columns, 0, 1, group=group, batch=4)
@@ -206,7 +206,7 @@ def test_no_rows_give_no_batches() -> None:
 
 
 @pytest.mark.parametrize("cache", [STREAM, HELD])
-def test_a_worker_without_rows_gets_empty_batches_of_the_right_widths(cache: int) -> None:
+def test_n7_a_worker_without_rows_gets_empty_batches_of_the_right_widths(cache: int) -> None:
     parts = [list(feed(make_columns(1), rank=rank, world=12, cache=cache).batches(0)) for rank in range(12)]
     assert [len(part[0]) for part in parts] == [1] + [0] * 11
     for part in parts:

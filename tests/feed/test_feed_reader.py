@@ -106,7 +106,7 @@ def test_teachers_keep_their_order(
 
 @pytest.mark.parametrize("cache", [0, 1 << 30])
 @pytest.mark.parametrize("layout", [{"shard_rows": 250}, {"group": 7}, {"shard_rows": 33, "group": 5}, {}])
-def test_shuffled_logits_give_the_same_batches(
+def test_p5_shuffled_logits_give_the_same_batches(
     root: Path, table: EncodedTable, logits: LogitsTable, splits: dict[str, Columns], layout: dict, cache: int
 ) -> None:
     """P5: other order, other shards, other row groups; ids intact."""
@@ -125,7 +125,7 @@ def test_more_logits_than_rows_are_accepted(root: Path, table: EncodedTable, spl
     np.testing.assert_array_equal(rows.logits[:, 0].numpy(), train.logits)
 
 
-def test_missing_ids_are_refused_with_their_number_and_the_first(
+def test_p6_missing_ids_are_refused_with_their_number_and_the_first(
     root: Path, table: EncodedTable, splits: dict[str, Columns]
 ) -> None:
     """P6: before anything is served."""
@@ -141,19 +141,21 @@ def test_missing_ids_are_refused_with_their_number_and_the_first(
     )
 
 
-def test_a_split_without_logits_is_refused(root: Path, table: EncodedTable, splits: dict[str, Columns]) -> None:
+def test_p6_a_split_without_logits_is_refused(root: Path, table: EncodedTable, splits: dict[str, Columns]) -> None:
     only = write_logits(root, table, {"train": splits["train"]}, name="only")
     with pytest.raises(ProvenanceError, match="40 of 40 rows of split 'valid'"):
         DirectReader(table, [only], "valid")
 
 
-def test_an_id_that_comes_twice_is_refused(root: Path, table: EncodedTable, splits: dict[str, Columns]) -> None:
+def test_d9_an_id_that_comes_twice_is_refused(root: Path, table: EncodedTable, splits: dict[str, Columns]) -> None:
     twice = select(splits["train"], np.asarray([*range(250), 8]))
     with pytest.raises(IntegrityError, match=f"1 row ids come twice.*the first is {splits['train'].row_id[8]}"):
         DirectReader(table, [write_logits(root, table, {"train": twice}, name="twice")], "train")
 
 
-def test_logits_of_another_table_are_refused(tmp_path: Path, table: EncodedTable, splits: dict[str, Columns]) -> None:
+def test_p2_logits_of_another_table_are_refused(
+    tmp_path: Path, table: EncodedTable, splits: dict[str, Columns]
+) -> None:
     other = write_table(tmp_path, splits, weight=True)
     with pytest.raises(ProvenanceError, match="run tgeokd precompute"):
         DirectReader(table, [write_logits(tmp_path, other, splits)], "train")
@@ -161,7 +163,7 @@ def test_logits_of_another_table_are_refused(tmp_path: Path, table: EncodedTable
 
 @pytest.mark.parametrize("order", ["aligned", "joined"])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_logits_that_are_not_finite_are_refused(
+def test_n1_logits_that_are_not_finite_are_refused(
     tmp_path: Path, splits: dict[str, Columns], order: str, value: float
 ) -> None:
     """N1, at read."""
@@ -174,7 +176,7 @@ def test_logits_that_are_not_finite_are_refused(
         list(DirectReader(table, [logits], "train")(table.units("train")))
 
 
-def test_every_row_that_is_not_finite_is_counted() -> None:
+def test_n1_every_row_that_is_not_finite_is_counted() -> None:
     values = np.zeros((50, 2), np.float32)
     values[10:40, 0] = np.nan
     with pytest.raises(IntegrityError) as caught:
@@ -187,7 +189,7 @@ def test_every_row_that_is_not_finite_is_counted() -> None:
     "column",
     [fixed(np.zeros((3, 2))), fixed(np.zeros((3, 4), np.float32)), fixed(np.zeros((3, 2), np.int32)), pa.array([1.0])],
 )
-def test_logits_of_another_type_are_refused(column: pa.Array) -> None:
+def test_p8_logits_of_another_type_are_refused(column: pa.Array) -> None:
     """P8."""
     with pytest.raises(IntegrityError, match=r"wrong type; expected .*float.*\[2\]"):
         Storage().decode(pa.table({"logits": column}), Path("a.parquet"), 2)
@@ -201,7 +203,7 @@ def test_a_null_among_the_logits_is_refused() -> None:
 
 
 @pytest.mark.parametrize("kind", ["table", "logits"])
-def test_one_flipped_bit_is_noticed(tmp_path: Path, kind: str) -> None:
+def test_s3_one_flipped_bit_is_noticed(tmp_path: Path, kind: str) -> None:
     """S3: stock pyarrow reads it silently."""
     columns = {"train": make_columns(64)}
     table = write_table(tmp_path, columns)
@@ -219,7 +221,7 @@ def test_one_flipped_bit_is_noticed(tmp_path: Path, kind: str) -> None:
     assert pq.read_table(path).num_rows == 64
 
 
-def test_a_file_with_other_rows_or_columns_is_refused(tmp_path: Path) -> None:
+def test_s1_s2_a_file_with_other_rows_or_columns_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"row_id": [1, 2, 3]}), path)
     with pytest.raises(IntegrityError, match="number of rows differs; expected 4 rows; got 3 rows"):

@@ -151,7 +151,7 @@ def test_n1_n2_logits_that_cannot_be_stored_name_their_rows_and_leave_nothing(
     assert not list(tmp_path.rglob("*.parquet"))
 
 
-def test_class_means_merge_like_one_pass_and_flag_a_class_without_rows() -> None:
+def test_n5_class_means_merge_like_one_pass_and_flag_a_class_without_rows() -> None:
     logits, labels = some(60, 4), np.random.default_rng(1).integers(0, 3, 60)
     parts = []
     for rows in (slice(0, 13), slice(13, 40), slice(40, 60)):

@@ -111,7 +111,7 @@ def test_class_means_and_counts(root: Path, table: EncodedTable, splits: dict[st
     assert logits.missing_classes == ()
 
 
-def test_a_class_without_rows_has_a_uniform_mean_and_is_flagged(root: Path, table: EncodedTable) -> None:
+def test_n5_a_class_without_rows_has_a_uniform_mean_and_is_flagged(root: Path, table: EncodedTable) -> None:
     means = [[0.8, 0.1, 0.1], None, [0.25, 0.25, 0.5]]
     logits = write_logits(root, table, {"valid": make_columns(3)}, name="gap", means=means, counts=(5, 0, 2))
     assert logits.missing_classes == (1,)
@@ -140,7 +140,7 @@ def test_any_other_layout_is_not_aligned(
     assert not write_logits(root, table, {"train": rows}, name=name, **layout).check_aligned(table, "train")
 
 
-def test_logits_of_another_table_are_refused(tmp_path: Path, splits: dict[str, Columns]) -> None:
+def test_p2_logits_of_another_table_are_refused(tmp_path: Path, splits: dict[str, Columns]) -> None:
     """P2: the second version has the same rows and shapes, and other content."""
     first = write_table(tmp_path, splits)
     second = write_table(tmp_path, splits, weight=True)
@@ -160,7 +160,7 @@ def test_logits_of_another_table_are_refused(tmp_path: Path, splits: dict[str, C
     LogitsTable.open(logits.artifact.path, first)
 
 
-def test_another_order_of_classes_is_refused(root: Path, table: EncodedTable, splits: dict[str, Columns]) -> None:
+def test_p4_another_order_of_classes_is_refused(root: Path, table: EncodedTable, splits: dict[str, Columns]) -> None:
     """P4."""
     logits = write_logits(root, table, splits, name="order", classes=("dos", "normal", "probe"))
     with pytest.raises(ProvenanceError, match="expected normal, dos, probe; got dos, normal, probe"):

@@ -91,7 +91,7 @@ def test_one_class_has_no_auc() -> None:
     assert histogram.bound() is None
 
 
-def test_bad_scores_and_labels_are_refused_by_row() -> None:
+def test_n1_n3_bad_scores_and_labels_are_refused_by_row() -> None:
     for call in (auc_exact, AucHistogram().add):
         with pytest.raises(IntegrityError, match="row 2: score is not finite"):
             call([0.0, np.nan], [0, 1])

@@ -14,7 +14,7 @@ from tgeokd_ray.metrics import Evaluation
 from tgeokd_ray.metrics.probabilities import log_odds
 
 
-def test_a_missing_class_is_null_with_a_reason_and_the_rest_goes_on() -> None:
+def test_n4_a_missing_class_is_null_with_a_reason_and_the_rest_goes_on() -> None:
     logits, labels = sample(15, 300, 3)
     labels[labels == 1] = 2
     results = evaluated(logits, labels).results()
@@ -31,7 +31,7 @@ def test_a_missing_class_is_null_with_a_reason_and_the_rest_goes_on() -> None:
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-def test_one_class_leaves_no_measure_of_order(classes: int) -> None:
+def test_n4_one_class_leaves_no_measure_of_order(classes: int) -> None:
     logits, _ = sample(16, 20, classes)
     results = evaluated(logits, np.zeros(20, int)).results()
     for name in ("auc", "auc_bound", "average_precision"):
@@ -42,7 +42,7 @@ def test_one_class_leaves_no_measure_of_order(classes: int) -> None:
     assert results["nll"] is not None
 
 
-def test_no_row_of_the_negative_class_leaves_no_detection_rate() -> None:
+def test_n4_no_row_of_the_negative_class_leaves_no_detection_rate() -> None:
     logits, labels = sample(17, 60, 3)
     results = evaluated(logits, np.maximum(labels, 1)).results()
     assert results["undefined"]["detection_rate"] == "no row of class 0, the negative one"
@@ -74,7 +74,7 @@ def test_results_are_json_without_nan(logits: np.ndarray) -> None:
     assert json.loads(text)["rows"] == 50
 
 
-def test_huge_finite_logits_are_counted() -> None:
+def test_n2_huge_finite_logits_are_counted() -> None:
     logits = np.array([[-3e38, 3e38], [3e38, -3e38], [0, 1], [1, 0]], np.float32)
     results = evaluated(logits, [0, 1, 1, 0]).results()
     assert results["nll"] == pytest.approx((6e38 * 2 + 2 * np.log1p(np.exp(-1))) / 4, rel=1e-6)
@@ -83,7 +83,7 @@ def test_huge_finite_logits_are_counted() -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_scores_that_are_not_finite_are_refused_by_row(value: float) -> None:
+def test_n1_scores_that_are_not_finite_are_refused_by_row(value: float) -> None:
     logits, labels = sample(18, 30, 2)
     summary = evaluated(logits, labels)
     before = summary.results()
@@ -97,7 +97,7 @@ def test_scores_that_are_not_finite_are_refused_by_row(value: float) -> None:
 
 
 @pytest.mark.parametrize("label", [-100, -1, 2])
-def test_labels_out_of_range_are_refused_by_row(label: int) -> None:
+def test_n3_labels_out_of_range_are_refused_by_row(label: int) -> None:
     logits, labels = sample(19, 30, 2)
     labels[4:29] = label
     with pytest.raises(DataError) as caught:
@@ -107,7 +107,7 @@ def test_labels_out_of_range_are_refused_by_row(label: int) -> None:
     assert str(label) in str(caught.value)
 
 
-def test_labels_that_are_not_whole_and_bad_weights_are_refused() -> None:
+def test_n3_labels_that_are_not_whole_and_bad_weights_are_refused() -> None:
     logits, labels = sample(20, 3, 2)
     with pytest.raises(DataError, match="whole numbers"):
         evaluated(logits, [0, 1, 2.5])

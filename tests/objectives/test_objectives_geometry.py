@@ -121,7 +121,7 @@ def test_rows_are_independent_and_follow_their_order(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(FEATURES))
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_certain_points_are_finite_and_detached(name: str, dtype: torch.dtype) -> None:
+def test_n2_certain_points_are_finite_and_detached(name: str, dtype: torch.dtype) -> None:
     logits = torch.tensor([[[1000.0, 0.0], [0.0, 1000.0]]], dtype=dtype, requires_grad=True)
     means = torch.eye(2)[None]
     points = Points(logits, logits.detach().transpose(0, 1), torch.tensor([1, 1]), means, torch.ones(2))

@@ -168,7 +168,7 @@ def test_the_sum_of_row_weights_does_not_matter() -> None:
 
 @pytest.mark.parametrize("rows", [0, ROWS], ids=["no rows", "weights zero"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_an_empty_batch_gives_zeros(rows: int, dtype: torch.dtype) -> None:
+def test_n7_an_empty_batch_gives_zeros(rows: int, dtype: torch.dtype) -> None:
     problem = make_bilevel(OptimizerSpec("adam", 0.01, clip_norm=0.05), seeds=(0, 1))
     cast = {
         part: {name: value.to(dtype) for name, value in getattr(problem, part).items()} for part in ("theta", "omega")

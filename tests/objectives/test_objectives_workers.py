@@ -21,7 +21,7 @@ def shards(batch: Batch, sizes: list[int]) -> list[Batch]:
 @pytest.mark.parametrize(
     ("inner", "outer"),
     [([5, 7], [2, 7]), ([1, 3, 8], [4, 1, 4]), ([4, 0, 8], [9, 0, 0])],
-    ids=["two", "three", "empty"],
+    ids=["two", "three", "n7 empty"],
 )
 def test_workers_equal_one_process(inner: list[int], outer: list[int], centred: bool) -> None:
     rule = TGeoOneStep(centred=centred, level=0.4)

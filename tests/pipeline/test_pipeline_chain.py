@@ -186,7 +186,7 @@ def test_p1_p2_p3_a_teacher_of_another_table_scores_nothing(whole, card_file: Pa
     assert not (tmp_path / "logits").exists()
 
 
-def test_a_split_without_rows_is_said_before_anything_is_trained(card_file: Path, tmp_path: Path) -> None:
+def test_d7_a_split_without_rows_is_said_before_anything_is_trained(card_file: Path, tmp_path: Path) -> None:
     without = tmp_path / "card.yaml"
     card = yaml.safe_load(card_file.read_text())
     del card["splits"]["parts"]["outer"]
@@ -251,7 +251,7 @@ def test_a_student_of_a_synthetic_table_has_no_raw_rows_to_score(whole, tmp_path
     assert not (tmp_path / "out.parquet").exists()
 
 
-def test_a_root_that_cannot_be_written_is_refused(card_file: Path, tmp_path: Path) -> None:
+def test_s8_a_root_that_cannot_be_written_is_refused(card_file: Path, tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")
     with pytest.raises(ResourceError, match="cannot be written"):
@@ -273,7 +273,7 @@ def test_device_cuda_without_one_is_refused(card_file: Path, tmp_path: Path) -> 
         run_job(*small_job(card_file, tmp_path, "device=cuda"), LOCAL, Silent())
 
 
-def test_evaluate_repeats_the_figures_of_the_run_and_refuses_another_table(whole, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_p2_evaluate_repeats_the_figures_of_the_run_and_refuses_another_table(whole, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     results, _, root = whole
     table = EncodedTable.open(root / results["table"]["artifact"])
     for model in (results["models"][0], results["models"][-1]):

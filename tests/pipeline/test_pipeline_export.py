@@ -47,7 +47,7 @@ def through_the_feed(table: Artifact, logits: Artifact, split: str = "train") ->
 
 @pytest.mark.parametrize("form", ["parquet", "csv"])
 @pytest.mark.parametrize("shuffle", [False, True])
-def test_round_trip(  # type: ignore[no-untyped-def]
+def test_p5_round_trip(  # type: ignore[no-untyped-def]
     card: Path, table: Artifact, logits: Artifact, tmp_path: Path, form: str, shuffle: bool
 ) -> None:
     out = tmp_path / f"plain.{form}"

@@ -183,7 +183,7 @@ def test_s3_a_damaged_result_is_made_again_and_said(whole, raw: Path, tmp_path: 
 
 
 @pytest.mark.timeout(60)
-def test_two_jobs_of_one_run_folder_do_not_mix(raw: Path, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_s9_two_jobs_of_one_run_folder_do_not_mix(raw: Path, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setattr(owner, "PATIENCE_SECONDS", 0.2)
     script = "import sys, time; from pathlib import Path; from tgeokd_ray.artifacts import DISK, held\n"
     script += "with held(Path(sys.argv[1]), DISK): print('held', flush=True); time.sleep(60)"

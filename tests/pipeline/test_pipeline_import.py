@@ -117,7 +117,9 @@ def test_p6_a_flag_lets_them_learn_from_their_labels_and_records_it(
     assert constant["ratio"]["mean"] == pytest.approx(share, rel=1e-9), "the labels have the rest"
 
 
-def test_a_split_of_which_nothing_is_told_is_refused_in_any_case(card: Path, table: Artifact, tmp_path: Path) -> None:
+def test_p6_a_split_of_which_nothing_is_told_is_refused_in_any_case(
+    card: Path, table: Artifact, tmp_path: Path
+) -> None:
     file = write(told_of(table, "train", "valid"), tmp_path / "told.parquet")
     with pytest.raises(DataError, match="of split 'outer'") as caught:
         import_file(card, tmp_path, table, file, "teacher.imported.missing=labels")
@@ -155,7 +157,7 @@ def test_calibration_divides_by_the_temperature_that_fits_valid(card: Path, tabl
         import_file(card, tmp_path, table, file, "teacher.imported.calibrate=true", "logits.splits=[train]")
 
 
-def test_what_was_clipped_and_how_it_is_stored_is_recorded(card: Path, table: Artifact, tmp_path: Path) -> None:
+def test_p8_what_was_clipped_and_how_it_is_stored_is_recorded(card: Path, table: Artifact, tmp_path: Path) -> None:
     ids = told_of(table)["row_id"]
     score = np.linspace(0, 1, len(ids))
     file = write(pa.table({"row_id": ids, "score": score}), tmp_path / "told.parquet")

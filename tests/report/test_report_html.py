@@ -82,7 +82,7 @@ def test_the_page_needs_nothing_and_runs_nothing(results: dict[str, Any]) -> Non
     ) in (page.elements)
 
 
-def test_names_are_escaped_everywhere(results: dict[str, Any], tmp_path: Path) -> None:
+def test_x7_names_are_escaped_everywhere(results: dict[str, Any], tmp_path: Path) -> None:
     """X7 of the fault list."""
     bad = hostile(results)
     for model, good in zip(bad["models"], results["models"], strict=True):
@@ -136,7 +136,7 @@ def test_macro_f1_is_shown_beyond_two_classes(results: dict[str, Any]) -> None:
     assert "macro-F1" in Page(render(results)).text
 
 
-def test_text_is_escaped_unless_it_is_markup() -> None:
+def test_x7_text_is_escaped_unless_it_is_markup() -> None:
     assert tag("b", "<&>", Markup("<i></i>"), None, ["x", ["y"]], class_='a"b', http_equiv="c", id=None) == (
         '<b class="a&quot;b" http-equiv="c">&lt;&amp;&gt;<i></i>xy</b>'
     )

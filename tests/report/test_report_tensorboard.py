@@ -47,7 +47,7 @@ def test_a_model_without_history_is_left_out(results: dict[str, Any], tmp_path: 
 
 
 @pytest.mark.parametrize("name", ["../x", "..", "/etc/x", "a/../../b", "", "x\x00y"])
-def test_no_name_leaves_the_folder(name: str, results: dict[str, Any], tmp_path: Path) -> None:
+def test_x3_no_name_leaves_the_folder(name: str, results: dict[str, Any], tmp_path: Path) -> None:
     results["models"] = [results["models"][4] | {"name": name}]
     (folder,) = write_events(results, tmp_path / "run")
     assert folder.parent == tmp_path / "run" / "tensorboard"

@@ -127,7 +127,7 @@ def test_progress_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("terminal", [False, True])
-def test_names_from_outside_cannot_steer_the_terminal(terminal: bool, results: dict[str, Any]) -> None:
+def test_x7_names_from_outside_cannot_steer_the_terminal(terminal: bool, results: dict[str, Any]) -> None:
     target = console(terminal=terminal, width=200)
     results["run"] = results["models"][4]["name"] = HOSTILE
     results["warnings"] = [HOSTILE]

@@ -97,21 +97,21 @@ def timed(time: str) -> dict[str, Any]:
 
 # name: (changes of the card, content, what is told after the file's name)
 BAD: dict[str, tuple[dict[str, Any], str | bytes, list[str]]] = {
-    "empty": ({}, "", [": is empty"]),
-    "empty once unpacked": ({}, gzip.compress(b""), [": is empty"]),
-    "header only": ({}, HEADER, [": has no rows"]),
-    "only empty lines": ({}, "\n\r\n\n", [": holds nothing but empty lines"]),
-    "arff without rows": ({"format": {"kind": "arff"}}, ARFF + "% none\n", [": has no rows"]),
+    "d7 empty": ({}, "", [": is empty"]),
+    "d7 empty once unpacked": ({}, gzip.compress(b""), [": is empty"]),
+    "d7 header only": ({}, HEADER, [": has no rows"]),
+    "d7 only empty lines": ({}, "\n\r\n\n", [": holds nothing but empty lines"]),
+    "d7 arff without rows": ({"format": {"kind": "arff"}}, ARFF + "% none\n", [": has no rows"]),
     "zip": ({}, b"PK\x03\x04" + bytes(60), [": is a zip archive: unpack it first"]),
     "parquet": ({}, b"PAR1" + bytes(60), [": is a Parquet file: set format.kind: parquet"]),
-    "utf-16": ({}, HEADER.encode("utf-16"), [": is UTF-16 text: convert it to UTF-8"]),
-    "binary": ({}, bytes(range(256)), [", line 1: is no text file: it holds NUL bytes"]),
-    "nul": (
+    "d3 utf-16": ({}, HEADER.encode("utf-16"), [": is UTF-16 text: convert it to UTF-8"]),
+    "d14 binary": ({}, bytes(range(256)), [", line 1: is no text file: it holds NUL bytes"]),
+    "d14 nul": (
         {},
         HEADER + "no,1,a\0b\n",
         [r", column 'c', row 1: the text holds a NUL byte; expected text; got 'a\x00b'"],
     ),
-    "nul in label and number": (
+    "d14 nul in label and number": (
         {},
         HEADER + GOOD + "n\0o,1\0,a\n",
         [
@@ -119,7 +119,7 @@ BAD: dict[str, tuple[dict[str, Any], str | bytes, list[str]]] = {
             r", column 'x', row 2: the text holds a NUL byte; expected text; got '1\x00'",
         ],
     ),
-    "latin-1": (
+    "d3 latin-1": (
         {},
         HEADER.encode() + b"n\xf6,1,a\nno,1,a\nno,1,caf\xe9\n",
         [
@@ -127,8 +127,8 @@ BAD: dict[str, tuple[dict[str, Any], str | bytes, list[str]]] = {
             r", column 'c', row 3: the bytes are not UTF-8 text; expected UTF-8; got b'caf\xe9'",
         ],
     ),
-    "latin-1 header": ({}, b"y,x,caf\xe9\nno,1,a\n", [", line 1: the header is not UTF-8 text"]),
-    "separator": (
+    "d3 latin-1 header": ({}, b"y,x,caf\xe9\nno,1,a\n", [", line 1: the header is not UTF-8 text"]),
+    "d1 separator": (
         {},
         "y;x;c\nno;1;a\n",
         [
@@ -136,7 +136,7 @@ BAD: dict[str, tuple[dict[str, Any], str | bytes, list[str]]] = {
             "got 1, but 3 when cut at every semicolon: set format.separator: ';'?"
         ],
     ),
-    "separator without header": (
+    "d1 separator without header": (
         {"format": {**BARE["format"], "kind": "tsv"}},
         "no,1,a\n",
         [
@@ -145,12 +145,12 @@ BAD: dict[str, tuple[dict[str, Any], str | bytes, list[str]]] = {
         ],
     ),
     "headerless": ({}, "no,1,a\nyes,2,a\n", [f", line 1: {NO_COLUMN}; expected 'x', 'c', 'y'; got 'no,1,a'"]),
-    "number of columns": (
+    "d1 d2 number of columns": (
         BARE,
         "no,1;2\n",
         [", row 1: the file has another number of columns than the card; expected 3 columns; got 2"],
     ),
-    "header": (
+    "d8 d13 header": (
         {},
         "y,x,cc,z,x\nno,1,a,1,1\n",
         [
@@ -163,7 +163,7 @@ BAD: dict[str, tuple[dict[str, Any], str | bytes, list[str]]] = {
             ),
         ],
     ),
-    "ragged": (
+    "d1 d2 ragged": (
         {},
         HEADER + 'no,1,"a\nb"\n\nno,1\nno,1,a,4\nyes,1,"c\nd"\nno,zz,a\n',
         [
@@ -172,12 +172,12 @@ BAD: dict[str, tuple[dict[str, Any], str | bytes, list[str]]] = {
             f", column 'x', row 5: the value is not a number; expected {NUMBER}; got 'zz'",
         ],
     ),
-    "open quote in the last column": (
+    "d1 open quote in the last column": (
         {},
         HEADER + GOOD + 'no,1,"a\nno,2,b\n',
         [", column 'c', row 2: a quote is not closed before the end of the file"],
     ),
-    "open quote": (
+    "d1 open quote": (
         {},
         HEADER + GOOD + 'no,"1,a\nno,2,b\n',
         [
@@ -185,13 +185,13 @@ BAD: dict[str, tuple[dict[str, Any], str | bytes, list[str]]] = {
             r"""got 2: 'no,"1,a\nno,2,b'"""
         ],
     ),
-    "open quote in the header": ({}, 'y,x,"c\nno,2,b\n', [", line 1: a quote of the header is not closed"]),
-    "text at row 900": (
+    "d1 open quote in the header": ({}, 'y,x,"c\nno,2,b\n', [", line 1: a quote of the header is not closed"]),
+    "d6 text at row 900": (
         {},
         HEADER + GOOD * 899 + "no,1_0,a\n" + GOOD * 9,
         [f", column 'x', row 900: the value is not a number; expected {NUMBER}; got '1_0'"],
     ),
-    "labels": (
+    "n3 labels": (
         {},
         HEADER + "yess,1,a\n-100,1,a\n2.5,1,a\n,1,a\nYes,1,a\n",
         [
@@ -202,7 +202,7 @@ BAD: dict[str, tuple[dict[str, Any], str | bytes, list[str]]] = {
             f", column 'y', row 5: {UNKNOWN}; expected {CLASSES}; did you mean 'yes'?; got 'Yes'",
         ],
     ),
-    "label of many classes": (
+    "n3 label of many classes": (
         {"label": {"column": "y", "classes": list(range(20))}},
         HEADER + "20,1,a\n",
         [
@@ -210,7 +210,7 @@ BAD: dict[str, tuple[dict[str, Any], str | bytes, list[str]]] = {
             "got '20'"
         ],
     ),
-    "not finite": (
+    "d15 not finite": (
         policy(nan="error"),
         HEADER + "no,NaN,a\nno,-inf,a\nno,1e400,a\n",
         [
@@ -219,7 +219,7 @@ BAD: dict[str, tuple[dict[str, Any], str | bytes, list[str]]] = {
             f", column 'x', row 3: the value is not a finite number; expected {NOT_FINITE}; got '1e400'",
         ],
     ),
-    "row ids": (
+    "d15 row ids": (
         IDS,
         "id,y,x,c\n9223372036854775808,no,1,a\n,no,1,a\n1.5,no,1,a\n",
         [
@@ -269,7 +269,7 @@ BAD: dict[str, tuple[dict[str, Any], str | bytes, list[str]]] = {
             ": has no @data line",
         ],
     ),
-    "arff rows": (
+    "d1 d6 arff rows": (
         {"format": {"kind": "arff"}},
         ARFF + "% no, 1\nno, 1\n% one, two\nyes,q,a\n",
         [

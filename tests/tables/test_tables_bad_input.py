@@ -58,7 +58,7 @@ class TestPacked:
         ],
         ids=["cut", "cut in the checksum", "cut in the head", "checksum", "length", "more behind it"],
     )
-    def test_damage(self, tmp_path: Path, packed: bytes, damage: Callable[[bytes], bytes], what: str) -> None:
+    def test_d4_damage(self, tmp_path: Path, packed: bytes, damage: Callable[[bytes], bytes], what: str) -> None:
         (tmp_path / "f.csv.gz").write_bytes(damage(packed))
         error = refused(make_card(), tmp_path / "f.csv.gz")
         assert told(tmp_path / "f.csv.gz", error).startswith(f": the gzip data is cut or damaged: {what}")
@@ -69,7 +69,7 @@ class TestPacked:
         assert sum(frame.num_rows for frame in read_frames(make_card(), tmp_path / "f.csv.gz")) == 80_000
 
 
-def test_a_row_of_many_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_d1_d14_a_row_of_many_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "f.csv", HEADER + GOOD * 3 + 'no,1,"' + "a" * (3 * delimited.BLOCK))
     error = refused(make_card(), path)
     assert "longer than 8 MiB: is a quote not closed?" in told(path, error)
@@ -110,7 +110,7 @@ class TestParquet:
         assert problem.expected
         assert str(problem.got).startswith(got)
 
-    def test_all_that_differs_from_the_card_at_once(self, tmp_path: Path) -> None:
+    def test_d13_all_that_differs_from_the_card_at_once(self, tmp_path: Path) -> None:
         error = self.refused(tmp_path / "f", y=None, x=[[1], [2]], c=None, cc=["a", "b"])
         assert [(p.column, p.what.partition(":")[0]) for p in error.problems] == [
             ("c", "the file lacks this column; did you mean 'cc'?"),
@@ -140,14 +140,14 @@ class TestParquet:
         assert problem.expected
 
     @pytest.mark.parametrize("size", [0, 7, -9])
-    def test_what_is_no_whole_file(self, tmp_path: Path, size: int) -> None:
+    def test_d4_what_is_no_whole_file(self, tmp_path: Path, size: int) -> None:
         path = write_parquet(tmp_path / "f", {"y": ["no"], "x": [1], "c": ["a"]})
         path.write_bytes(path.read_bytes()[:size])
         error = refused(make_card("parquet"), path)
         assert told(path, error).startswith(": is no whole Parquet file: Parquet ")
         assert error.fix == f"{AGAIN}, or correct format.kind in the card"
 
-    def test_a_flipped_bit(self, tmp_path: Path) -> None:
+    def test_d4_s3_a_flipped_bit(self, tmp_path: Path) -> None:
         columns = {"y": ["no"] * 999, "x": range(999), "c": ["a"] * 999}
         path = tmp_path / "f"
         pq.write_table(pa.table(columns), path, write_page_checksum=True, use_dictionary=False)
@@ -200,7 +200,7 @@ class TestEncode:
         return write(path, "id," + HEADER + "".join(lines))
 
     @pytest.mark.parametrize("ids", [IDS, TEXT_IDS], ids=["int", "text"])
-    def test_a_repeated_row_id(self, tmp_path: Path, ids: dict[str, Any]) -> None:
+    def test_d9_a_repeated_row_id(self, tmp_path: Path, ids: dict[str, Any]) -> None:
         path = self.file(tmp_path / "a.csv", row301="17,no,1,a\n")
         error = encoding(make_card(**ids), [path], tmp_path)
         (problem,) = error.problems
@@ -210,7 +210,7 @@ class TestEncode:
         if ids is IDS:
             assert problem.got == "17"
 
-    def test_a_class_that_train_lacks(self, tmp_path: Path) -> None:
+    def test_n4_a_class_that_train_lacks(self, tmp_path: Path) -> None:
         card = make_card(
             label={"column": "y", "classes": ["no", "yes", "maybe"]}, columns={**X_AND_C, "ignore": ["id"]}
         )
@@ -227,7 +227,7 @@ class TestEncode:
         assert found == [(str(paths[0]), "y", 7), (str(paths[1]), "x", 9)]
         assert error.total == 2
 
-    def test_an_unseen_category_is_counted_and_no_error(self, tmp_path: Path) -> None:
+    def test_d11_an_unseen_category_is_counted_and_no_error(self, tmp_path: Path) -> None:
         """Every test row has a value that train lacks, and train has one that test lacks."""
         files = {"train*": "train", "test*": "test"}
         card = make_card(columns={**X_AND_C, "ignore": ["id"]}, splits={"kind": "file", "files": files})

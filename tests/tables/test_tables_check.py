@@ -55,7 +55,7 @@ def test_all_problems_of_all_files_at_once(tmp_path: Path) -> None:
     assert places == [("a.csv", "label", 2), ("b.csv", "x", 1), ("b.csv", "x", 2)]
 
 
-def test_repeated_row_ids_and_missing_classes_are_told(tmp_path: Path) -> None:
+def test_d9_n4_repeated_row_ids_and_missing_classes_are_told(tmp_path: Path) -> None:
     ids = {"row_id": {"kind": "column", "column": "id", "type": "text"}}
     rows = [f"{k % 2},1,a,u,id-{k % 99}" for k in range(100)]
     path = write(tmp_path / "a.csv", rows, "label,x,site,user,id\n")

@@ -47,7 +47,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
 
 
 class TestTable:
-    def test_every_used_row_is_there_once_and_a_share_is_unused(self, table: Artifact) -> None:
+    def test_k11_every_used_row_is_there_once_and_a_share_is_unused(self, table: Artifact) -> None:
         ids = np.concatenate([shards(table, split)["row_id"].to_numpy() for split in SPLITS])
         assert len(np.unique(ids)) == len(ids) == sum(table.manifest.schema["rows"].values())
         assert set(ids.tolist()) <= set(range(ROWS))
@@ -133,7 +133,7 @@ class TestAgain:
         assert other.digest == table.digest
         assert other.label == "tables/other/v000001"
 
-    def test_a_finished_table_is_taken(self, table: Artifact) -> None:
+    def test_k11_a_finished_table_is_taken(self, table: Artifact) -> None:
         root, engine = table.path.parent.parent.parent, Engine()
         again, reused = encode(synthetic_card(), [], root, engine, Silent())
         assert reused
@@ -149,7 +149,7 @@ class TestAgain:
             ("encode", 3, {"encode": 2}),
         ],
     )
-    def test_after_a_kill_only_unfinished_work_is_done(
+    def test_k3_after_a_kill_only_unfinished_work_is_done(
         self, table: Artifact, tmp_path: Path, stage: str, items: int, left: dict[str, int]
     ) -> None:
         with pytest.raises(KeyboardInterrupt):
@@ -162,7 +162,7 @@ class TestAgain:
         assert engine.done == left
         assert [path.name for path in again.path.parent.iterdir()] == ["v000001"]
 
-    def test_a_damaged_raw_unit_is_made_again(self, table: Artifact, tmp_path: Path) -> None:
+    def test_s1_a_damaged_raw_unit_is_made_again(self, table: Artifact, tmp_path: Path) -> None:
         with pytest.raises(KeyboardInterrupt):
             encode(synthetic_card(), [], tmp_path, Engine("encode", 1), Silent())
         unit = next(tmp_path.rglob("raw-00002-00000.parquet"))

@@ -51,7 +51,7 @@ class TestRawFiles:
         assert sorted(ids.tolist()) == [n * 10**9 - 7 for n in range(60)]
 
     @pytest.mark.parametrize("kind", ["int", "text"])
-    def test_repeated_ids_are_told_with_file_and_row(self, tmp_path: Path, kind: str) -> None:
+    def test_d9_repeated_ids_are_told_with_file_and_row(self, tmp_path: Path, kind: str) -> None:
         files = [
             write_csv(tmp_path / "a.csv", range(200)),
             write_csv(tmp_path / "b.csv", range(300, 400), id=lambda n: str(n if n >= 350 else n - 300)),
@@ -88,7 +88,7 @@ class TestRawFiles:
         assert EncodedTable.open(table.path).num_categorical == 0
         assert shards(table, "train").column_names == ["row_id", "label", "numeric"]
 
-    def test_a_constant_or_empty_column_is_told(self, tmp_path: Path) -> None:
+    def test_d10_a_constant_or_empty_column_is_told(self, tmp_path: Path) -> None:
         file = write_csv(tmp_path / "a.csv", range(80), x=lambda n: "5", c=lambda n: "")
         progress = Silent()
         encode(csv_card(), [file], tmp_path, Engine(), progress)

@@ -70,18 +70,18 @@ class TestQuality:
     def unit(self, **counts: tuple[int, int]) -> RawUnit:
         return RawUnit("f", "s", 9, tuple(counts.get(split, (0, 0)) for split in SPLITS))
 
-    def test_a_class_without_train_rows_is_refused_by_name(self) -> None:
+    def test_n4_a_class_without_train_rows_is_refused_by_name(self) -> None:
         with pytest.raises(DataError, match=r"column 'label': no train row is of class '1'"):
             check_classes(synthetic_card(), [self.unit(train=(4, 0), test=(1, 1))], Silent())
         with pytest.raises(DataError, match="class '0'"):
             check_classes(synthetic_card(), [], Silent())
 
-    def test_a_class_that_another_split_lacks_is_told(self) -> None:
+    def test_n4_a_class_that_another_split_lacks_is_told(self) -> None:
         progress = Silent()
         check_classes(synthetic_card(), [self.unit(train=(4, 0)), self.unit(train=(0, 1), test=(3, 0))], progress)
         assert progress.warnings == ["split test has no row of class 1"]
 
-    def test_mostly_unseen_columns_are_told(self) -> None:
+    def test_d11_mostly_unseen_columns_are_told(self) -> None:
         progress = Silent()
         warn_of_unseen({"a": 0.5, "b": 0.51, "c": 1.0}, progress)
         assert progress.warnings == ["most test values are not among the train rows: b 51%, c 100%"]

@@ -101,7 +101,7 @@ class TestNumbers:
         np.testing.assert_allclose(column.levels, [0.4, 0.9], atol=0.01)
 
     @pytest.mark.parametrize("kind", ["log1p", "standard", "quantile"])
-    def test_missing_and_constant_are_zero_and_flagged(self, kind: str) -> None:
+    def test_d10_missing_and_constant_are_zero_and_flagged(self, kind: str) -> None:
         card = make_card([{"name": "x", "kind": kind}, {"name": "k", "kind": kind, "missing_flag": False}])
         frame = pa.table({"x": pa.array([1.0, None, 3.0, math.nan]), "k": pa.array([0.1] * 4)})
         encoder = fit(card, frame)
@@ -113,32 +113,32 @@ class TestNumbers:
         assert numeric[[1, 3], 0].tolist() == [0.0, 0.0]
         assert numeric[[0, 2], 0] == pytest.approx([-1.0, 1.0])
 
-    def test_a_column_without_train_values_says_nothing(self) -> None:
+    def test_d10_a_column_without_train_values_says_nothing(self) -> None:
         encoded, encoder = number([math.nan, math.nan])
         assert encoded.tolist() == [0.0, 0.0]
         later = encoder.transform(pa.table({"x": pa.array([3.0])}))
         assert later[0].tolist() == [[0.0]]
 
-    def test_far_values_are_cut(self) -> None:
+    def test_d15_far_values_are_cut(self) -> None:
         encoder = number([-1.0, 1.0], kind="standard", inf="clip")[1]
         far = pa.table({"x": pa.array([1e308, -1e308, 10.5, -3.0, math.inf, -math.inf])})
         assert encoder.transform(far)[0][:, 0].tolist() == [CLIP, -CLIP, CLIP, -3.0, CLIP, -CLIP]
 
     @pytest.mark.parametrize(("policy", "expected"), [("clip", [CLIP, 0.0]), ("missing", [0.0, 1.0])])
-    def test_infinite_values_follow_the_card(self, policy: str, expected: list[float]) -> None:
+    def test_d15_infinite_values_follow_the_card(self, policy: str, expected: list[float]) -> None:
         card = make_card([{"name": "x", "kind": "standard", "inf": policy}])
         frame = pa.table({"x": pa.array([1.0, 2.0, math.inf])})
         encoder = fit(card, frame)
         assert encoder.transform(frame)[0][2].tolist() == expected
         assert encoder.numeric[0].mean == 1.5  # infinite values never count
 
-    def test_huge_values_need_another_kind(self) -> None:
+    def test_d15_huge_values_need_another_kind(self) -> None:
         with pytest.raises(DataError, match=r"column 'x'.*squares.*overflow"):
             number([1e308, -1e308], kind="standard")
         for kind in ("log1p", "quantile"):
             assert number([1e308, -1e308, 0.0], kind=kind)[0] == pytest.approx([1.5**0.5, -(1.5**0.5), 0.0], abs=0.05)
 
-    def test_whole_numbers_near_two_to_the_63(self) -> None:
+    def test_d15_whole_numbers_near_two_to_the_63(self) -> None:
         card = make_card([{"name": "x", "kind": "standard", "missing_flag": False}])
         frame = pa.table({"x": pa.array([2**63 - 1, -(2**63)])})
         assert fit(card, frame).transform(frame)[0].tolist() == [[1.0], [-1.0]]
@@ -185,7 +185,7 @@ class TestValues:
         unseen = pa.table({"c": pa.array(["z", None, "c"])})
         assert encoder.transform(unseen)[1].tolist() == [[1], [0], [5]]
 
-    def test_rare_values_share_the_id_of_unseen_ones(self) -> None:
+    def test_d11_rare_values_share_the_id_of_unseen_ones(self) -> None:
         ids, encoder = text(["a", "a", "b", "c", "c", "c"], min_count=2)
         assert ids == [3, 3, 1, 2, 2, 2]
         assert encoder.num_ids == 4
@@ -232,7 +232,7 @@ class TestValues:
         frame = pa.table({"c": pa.array(values, type=pa.string())})
         assert fit(card, frame, cuts).to_json() == fit(card, frame).to_json()
 
-    def test_too_many_values(self) -> None:
+    def test_d12_too_many_values(self) -> None:
         card = make_card(categorical=[{"name": "c"}])
         frame = pa.table({"c": [str(n) for n in range(300)]})
         assert fit(card, frame, [100, 200], max_distinct=300).num_ids == 302
@@ -240,7 +240,7 @@ class TestValues:
             fit(card, frame, [100, 200], max_distinct=299)
         assert "buckets" in str(caught.value.fix)
 
-    def test_strange_texts(self) -> None:
+    def test_d14_strange_texts(self) -> None:
         strange = ["a\0b", "😀", "line\nbreak", "x" * 1_000_000, " ", "NaN"]
         ids, encoder = text(strange)
         assert sorted(ids) == [2, 3, 4, 5, 6, 7]

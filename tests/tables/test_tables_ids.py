@@ -82,7 +82,7 @@ class TestRowIds:
         assert abs(np.corrcoef(ids, checks)[0, 1]) < 0.05
 
     @pytest.mark.parametrize("pass_rows", [1 << 23, 100, 7])
-    def test_repeated_ids_are_counted_in_any_number_of_passes(self, pass_rows: int) -> None:
+    def test_d9_repeated_ids_are_counted_in_any_number_of_passes(self, pass_rows: int) -> None:
         ids = np.concatenate([np.arange(1000), np.arange(0, 100, 2), [4, 4], [-5, -5, 2**62]])
         pieces = np.array_split(np.random.default_rng(0).permutation(ids).astype(np.int64), 5)
         first, count = repeated_ids(lambda: iter(pieces), len(ids), pass_rows)

@@ -44,7 +44,7 @@ FORMS: dict[str, tuple[dict[str, Any], str | bytes]] = {
     "tabs": ({"kind": "tsv"}, PLAIN.replace(",", "\t")),
     "tabs, no header": ({"kind": "tsv", **BARE}, PLAIN.partition("\n")[2].replace(",", "\t")),
     "gzip": ({}, gzip.compress(PLAIN.encode())),
-    "gzip of two members": ({}, gzip.compress(PLAIN[:20].encode()) + gzip.compress(PLAIN[20:].encode())),
+    "d5 gzip of two members": ({}, gzip.compress(PLAIN[:20].encode()) + gzip.compress(PLAIN[20:].encode())),
     "gzip, padded": ({}, gzip.compress(PLAIN.encode()) + bytes(64)),
     "gzip with a byte order mark": ({}, gzip.compress(("\ufeff" + PLAIN).encode())),
 }
@@ -81,7 +81,7 @@ class TestText:
         path = write(tmp_path / "f", 'y,x,c\nno,1,"a\n')
         assert rows(make_card(format={"kind": "csv", "quote": None}), path, "c") == [('"a',)]
 
-    def test_texts_and_names_of_any_kind(self, tmp_path: Path) -> None:
+    def test_d14_texts_and_names_of_any_kind(self, tmp_path: Path) -> None:
         """A cell of a megabyte, emoji, a newline in a column's name, blanks, which are kept in text."""
         texts = ["z" * (1 << 20), "😀 naïve", " padded ", "NaN", "0"]
         content = '"y","x\n😀","c"\n' + "".join(f"no,1,{text}\n" for text in texts)
@@ -97,7 +97,7 @@ class TestText:
         found = [value for (value,) in rows(make_card(), path, "x")]
         assert [struct.pack("<d", a) for a in found] == [struct.pack("<d", float(text)) for text in written]
 
-    def test_values_that_are_not_finite(self, tmp_path: Path) -> None:
+    def test_d15_values_that_are_not_finite(self, tmp_path: Path) -> None:
         path = write(tmp_path / "f.csv", HEADER + "no,NaN,a\nno,inf,a\nno,-Infinity,a\nno,1e400,a\nno,1,a\n")
         for policy in ("clip", "missing"):  # what is infinite is left to the encoder
             card = make_card(columns={"numeric": [{"name": "x", "inf": policy}], "categorical": ["c"]})
@@ -181,7 +181,7 @@ class TestParquet:
         path = write_parquet(tmp_path / "f.parquet", {"y": labels, "x": [1, 2], "c": ["a", "b"]})
         assert rows(card, path, LABEL) == [(0,), (1,)]
 
-    def test_a_file_of_polars_and_one_without_rows(self, tmp_path: Path) -> None:
+    def test_d7_a_file_of_polars_and_one_without_rows(self, tmp_path: Path) -> None:
         frame = pl.DataFrame({"y": ["no", "yes"], "x": [1, None], "c": pl.Series(["a", None], dtype=pl.Categorical)})
         frame.write_parquet(tmp_path / "f.parquet")
         assert rows(make_card("parquet"), tmp_path / "f.parquet", "x", "c") == [(1.0, "a"), (None, None)]
@@ -193,7 +193,7 @@ class TestOwnColumns:
     EXTREMES = (-(2**63), 2**63 - 1, 2**53 + 1, 0)
 
     @pytest.mark.parametrize("kind", ["csv", "parquet"])
-    def test_row_ids(self, tmp_path: Path, kind: str) -> None:
+    def test_d15_row_ids(self, tmp_path: Path, kind: str) -> None:
         if kind == "csv":
             path = write(tmp_path / "f", "id,y,x,c\n" + "".join(f"{number},no,1,a\n" for number in self.EXTREMES))
         else:

@@ -69,7 +69,7 @@ FORMS: dict[str, Callable[[], Columns]] = {
         *((n, f) for n in ("prefixed", "in another order") for f in ("csv", "csv.gz")),
     ],
 )
-def test_logits_of_every_form_come_back_sorted_by_id(tmp_path: Path, name: str, form: str) -> None:
+def test_p4_p5_logits_of_every_form_come_back_sorted_by_id(tmp_path: Path, name: str, form: str) -> None:
     told = read(write(tmp_path, FORMS[name](), form))
     np.testing.assert_array_equal(told.row_ids, IDS[ORDER])
     np.testing.assert_array_equal(told.logits, LOGITS[ORDER])
@@ -91,7 +91,7 @@ def test_probabilities_become_their_logarithms(tmp_path: Path, columns: Columns,
     assert (told.form.kind, told.clipped) == ("probabilities", 0)
 
 
-def test_a_probability_of_zero_stays_finite_and_is_counted(tmp_path: Path) -> None:
+def test_n2_a_probability_of_zero_stays_finite_and_is_counted(tmp_path: Path) -> None:
     shares = SHARES.copy()
     shares[3] = [1, 0, 0]
     told = read(write(tmp_path, {"probabilities": lists(shares)}))
@@ -112,7 +112,7 @@ def test_a_score_is_the_probability_of_the_other_class_or_by_kind_its_log_odds(
     assert not told.logits[:, negative].any()
 
 
-def test_certain_scores_stay_finite(tmp_path: Path) -> None:
+def test_n2_certain_scores_stay_finite(tmp_path: Path) -> None:
     score = SHARES[:, 1].copy()
     score[:2] = 0, 1
     told = read(write(tmp_path, {"score": score}), None, ("a", "b"))
@@ -160,7 +160,7 @@ def wrong(values: np.ndarray, row: int, place: int, value: float) -> np.ndarray:
         ({"logit_x": LOGITS[:, 0], **per_class(LOGITS, "logit_")}, ["'logit_x'", "of no class of the table"]),
     ],
 )
-def test_n1_d_what_is_wrong_is_told_with_row_column_and_value(
+def test_n1_d8_d13_what_is_wrong_is_told_with_row_column_and_value(
     tmp_path: Path, columns: Columns, told: list[str]
 ) -> None:
     with pytest.raises(DataError) as caught:
@@ -186,7 +186,7 @@ def test_n1_d_what_is_wrong_is_told_with_row_column_and_value(
         ([], ["has no rows"]),
     ],
 )
-def test_d_bad_cells_of_a_csv(tmp_path: Path, lines: list[str], told: list[str]) -> None:
+def test_d1_d6_d7_d9_bad_cells_of_a_csv(tmp_path: Path, lines: list[str], told: list[str]) -> None:
     path = tmp_path / "told.csv"
     path.write_text("\n".join(["row_id,score", *lines]) + "\n")
     with pytest.raises(DataError) as caught:
@@ -213,7 +213,7 @@ def test_x1_a_pickle_of_another_name_is_refused_and_not_executed(tmp_path: Path,
     assert not ran.exists()
 
 
-def test_a_damaged_parquet_file(tmp_path: Path) -> None:
+def test_d4_a_damaged_parquet_file(tmp_path: Path) -> None:
     path = write(tmp_path, {"logits": lists(LOGITS)})
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(DataError, match="is no whole Parquet file"):

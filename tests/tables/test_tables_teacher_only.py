@@ -227,7 +227,7 @@ class TestSynthetic:
 
 
 @pytest.mark.parametrize(("stage", "items"), [("fit", 1), ("encode", 1), ("encode", 3)])
-def test_a_killed_encode_goes_on_to_the_same_table(tmp_path: Path, stage: str, items: int) -> None:
+def test_k3_a_killed_encode_goes_on_to_the_same_table(tmp_path: Path, stage: str, items: int) -> None:
     data = synthetic_card().model_dump()
     data["columns"]["teacher_only"] = ["n0", "c3"]
     card, engine = Card.model_validate(data), Engine()

@@ -36,7 +36,7 @@ def test_n4_a_metric_that_valid_does_not_have_ends_the_run_with_the_reason(small
     assert not (small.root / "students").exists() or not list((small.root / "students").glob("*/v*"))
 
 
-def test_a_run_of_another_configuration_leaves_checkpoints_alone(small) -> None:  # type: ignore[no-untyped-def]
+def test_k3_a_run_of_another_configuration_leaves_checkpoints_alone(small) -> None:  # type: ignore[no-untyped-def]
     mine, other = small.spec(checkpoint_seconds=0.0), small.spec(checkpoint_seconds=0.0, temperature=3.0)
     with pytest.raises(Killed):
         run(mine, progress=StopsAt(9, Killed()))
@@ -67,7 +67,7 @@ def test_only_what_a_rule_uses_decides_its_digest(small) -> None:  # type: ignor
 
 
 @pytest.mark.timeout(180)
-def test_all_workers_go_on_from_the_checkpoint_that_worker_0_chose(small, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_k4_all_workers_go_on_from_the_checkpoint_that_worker_0_chose(small, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     spec = small.spec(checkpoint_seconds=0.0)
     with pytest.raises(Killed):
         run(spec, progress=StopsAt(9, Killed()))

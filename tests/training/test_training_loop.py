@@ -49,7 +49,7 @@ def test_the_centred_ratio_keeps_its_level(small) -> None:  # type: ignore[no-un
     assert 0.2 < finished.metrics["ratio"]["mean"] < 0.45
 
 
-def test_a_run_is_not_repeated_and_the_same_work_has_the_same_digest(small, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_k11_p8_a_run_is_not_repeated_and_the_same_work_has_the_same_digest(small, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     (first,) = run(small.spec())
     (again,) = run(small.spec())
     assert again.reused
