@@ -115,8 +115,9 @@ def _make_logits(root, table, parts, data, group) -> Artifact:  # type: ignore[n
     train = slice(0, ROWS["train"])
     odds = np.exp(data["teacher"][train].astype(np.float64))
     shares = odds / odds.sum(axis=1, keepdims=True)
-    means = [shares[data["label"][train] == c].mean(axis=0).tolist() for c in range(CLASSES)]
     counts = np.bincount(data["label"][train], minlength=CLASSES).tolist()
+    own = [shares[data["label"][train] == c] for c in range(CLASSES)]
+    means = [rows.mean(axis=0).tolist() if len(rows) else None for rows in own]
     with staging(root, "logits", "small", arguments={}, parents={"table": table}) as stage:
         for name, (ids, logits, facts) in parts.items():
             if facts["split"] == "teacher":

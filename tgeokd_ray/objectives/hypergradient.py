@@ -37,6 +37,8 @@ def ratio_gradient(grads: Mapping[str, Tensor], coefficients: Tensor, w: Mapping
     `grads` and `coefficients` come from `inner_gradient(create_graph=True)`, whose graph is used up. On several workers
     w is the global one; d carries the local share of each row's weight, as the local gradient does.
     """
+    if coefficients.shape[1] == 0:  # torch cannot differentiate the gradient of an embedding of no rows again
+        return torch.zeros_like(coefficients)
     names = [name for name, gradient in grads.items() if gradient.requires_grad]
     return _pulled([grads[name] for name in names], [coefficients], [-w[name] for name in names])[0]
 
