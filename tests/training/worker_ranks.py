@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing as mp
 import os
+import signal
 import socket
 import traceback
 from collections.abc import Callable
@@ -30,8 +31,9 @@ def _rank(
         queue.put((rank, None, traceback.format_exc()))
 
 
-def on_ranks(world: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
-    """`function(worker, *arguments)` on every rank, results in the order of ranks; a failure shows its traceback."""
+def on_ranks(world: int, function: Callable[..., Any], *arguments: Any, lost: tuple[int, ...] = ()) -> list[Any]:
+    """`function(worker, *arguments)` on every rank, results in the order of ranks; a failure shows its traceback. The
+    ranks that are `lost` do not live to answer."""
     context = mp.get_context("forkserver")
     context.set_forkserver_preload(["torch", "tgeokd_ray.training.plan", "worker_ranks"])
     with socket.socket() as free:
@@ -45,7 +47,7 @@ def on_ranks(world: int, function: Callable[..., Any], *arguments: Any) -> list[
     for process in ranks:
         process.start()
     try:
-        results = sorted((queue.get(timeout=SECONDS) for _ in ranks), key=lambda result: result[0])
+        results = sorted((queue.get(timeout=SECONDS) for _ in ranks[len(lost) :]), key=lambda result: result[0])
     finally:
         for process in ranks:
             process.join(10)
@@ -63,6 +65,29 @@ def train(worker: ProcessGroupWorker, *specs: Any) -> list[Any]:
     from tgeokd_ray.training.plan import execute
 
     return execute(lambda finished: () if finished else specs, worker, DirectSource(), Silent())
+
+
+def train_while_rank_1_dies(worker: ProcessGroupWorker, spec: Any) -> str:
+    """Rank 0 kills the other one when a third of its third checkpoint is written, and writes the rest."""
+    from tgeokd_ray.training import checkpoint
+
+    pids = worker.gather(torch.tensor([os.getpid()]))
+    save, calls = checkpoint.save_tensors, iter(range(100))
+
+    def kills(path: Path, tensors: Any) -> None:
+        save(path, tensors)
+        if next(calls) == 2:
+            whole = path.read_bytes()
+            path.write_bytes(whole[: len(whole) // 3])
+            os.kill(int(pids[1]), signal.SIGKILL)
+            path.write_bytes(whole)
+
+    checkpoint.save_tensors = kills
+    try:
+        train(worker, spec)
+    except RuntimeError:  # gloo: the connection is closed by the peer
+        return "ended with its peer"
+    return "did not notice"
 
 
 def collectives(worker: ProcessGroupWorker) -> dict[str, Any]:
