@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import reduce
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from tgeokd_ray.errors import DataError, IntegrityError
-from tgeokd_ray.metrics import AucHistogram, auc_exact
+from tgeokd_ray.metrics import AucHistogram, Evaluation, auc_exact
 from tgeokd_ray.metrics.histogram import NUM_BINS, bin_index
 
 SCORES = {
@@ -80,6 +82,25 @@ def test_histograms_merge_like_one_pass(rows: list[tuple[int, int]], cut: int) -
 
     merged, whole = counted(rows[:cut]).merge(counted(rows[cut:])), counted(rows)
     assert (merged.auc(), merged.bound()) == (whole.auc(), whole.bound())
+
+
+def test_n9_four_workers_with_two_million_scores_lie_within_the_stated_bound() -> None:
+    """The bound is a share of pairs, so it says the same of 45 million; a merge adds whole numbers."""
+    random = np.random.default_rng(9)
+    labels = random.random(2_000_000) < 0.04
+    odds = random.normal(size=len(labels)).astype(np.float32) + labels
+    logits = np.stack([np.zeros_like(odds), odds], axis=1)
+    workers = [Evaluation(2, exact_rows=10_000) for _ in range(4)]
+    for number, worker in enumerate(workers):
+        for part in np.array_split(np.arange(len(labels))[number::4], 3):
+            worker.add(logits[part], labels[part].astype(np.int64))
+    merged = reduce(Evaluation.merge, workers)
+    results = merged.results()
+    truth = auc_exact(odds, labels.astype(np.int64))
+    assert results["rows"] == len(labels)
+    assert 0 < results["auc_bound"] < 2e-4
+    assert abs(results["auc"] - truth) <= results["auc_bound"]
+    assert truth == pytest.approx(roc_auc_score(labels[:200_000], odds[:200_000]), abs=0.01)
 
 
 def test_one_class_has_no_auc() -> None:
