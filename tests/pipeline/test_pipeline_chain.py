@@ -161,7 +161,7 @@ def test_k3_interrupted_anywhere_the_same_command_ends_with_the_same_digests(  #
     assert digests(tmp_path) == expected
 
 
-def test_p2_students_of_logits_from_another_teacher_are_other_students(whole, card_file: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_p1_students_of_logits_from_another_teacher_are_other_students(whole, card_file: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     _, _, root = whole
     shutil.copytree(root / "tables", tmp_path / "tables")
     other, _ = run_job(*small_job(card_file, tmp_path, "seed=1"), LOCAL, Silent())

@@ -178,6 +178,23 @@ def test_a_job_that_reuses_all_has_a_whole_run_folder(whole: tuple[dict[str, Any
                 assert new[key] == pytest.approx([sum(value) / len(value)]), "an ensemble has the mean of its members"
 
 
+def test_s7_torn_files_of_a_run_folder_are_written_anew(whole: tuple[dict[str, Any], Path, Path]) -> None:
+    results, folder, _ = whole
+    job, card = resolve({}, config=str(folder / "config.yaml"), settings=["run=torn"])
+    _, there = run_job(job, card, LOCAL, Silent())
+    names = ("results.json", "metrics.jsonl", "report.html", "config.yaml")
+    before = {name: (there / name).read_bytes() for name in names}
+    for cut in (0, 2):
+        for name, data in before.items():
+            (there / name).write_bytes(data[: len(data) * cut // 3])
+        again, _ = run_job(job, card, LOCAL, Silent())
+        assert [model["digest"] for model in again["models"]] == [model["digest"] for model in results["models"]]
+        assert all(stage["reused"] for stage in again["stages"]), "manifests say what is there"
+        assert json.loads((there / "results.json").read_text()) == again
+        assert (there / "config.yaml").read_bytes() == before["config.yaml"]
+        assert {line["run"] for line in lines(there)} == {model["name"] for model in results["models"]}
+
+
 def entry(name: str, digest: str, *steps: int) -> dict[str, Any]:
     figures = {"auc": 0.5, "nll": 0.5, "accuracy": 0.5, "role": "student", "rule": {"kind": "labels"}}
     history = [{"epoch": k, "step": step, "loss": float(step)} for k, step in enumerate(steps)]

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from encoded_tables import (
     Engine,
@@ -49,6 +51,18 @@ class TestRawFiles:
         table = encode_csv(csv_card(row_id={"kind": "column", "column": "id"}), [file], tmp_path)
         ids = np.concatenate([shards(table, split)["row_id"].to_numpy() for split in ("train", "test")])
         assert sorted(ids.tolist()) == [n * 10**9 - 7 for n in range(60)]
+
+    def test_d7_a_file_without_rows_among_others_adds_none(self, tmp_path: Path) -> None:
+        rows = pa.table({"y": ["no", "yes"] * 40, "x": np.arange(80.0), "c": ["a", "b", "c", "d"] * 20})
+        for name, part in (("a", rows), ("b", rows[:0]), ("c", rows[:30])):
+            pq.write_table(part, tmp_path / f"{name}.parquet")
+        card = csv_card(format={"kind": "parquet"})
+        table = encode_csv(card, [tmp_path / f"{name}.parquet" for name in "abc"], tmp_path)
+        ids = np.concatenate([shards(table, split)["row_id"].to_numpy() for split in ("train", "test")])
+        assert sorted(ids.tolist()) == [*range(80), *range(2 * 2**40, 2 * 2**40 + 30)]
+        empty = tmp_path / "b.parquet"
+        with pytest.raises(DataError, match="no train row"):
+            encode_csv(card, [empty], tmp_path / "other")
 
     @pytest.mark.parametrize("kind", ["int", "text"])
     def test_d9_repeated_ids_are_told_with_file_and_row(self, tmp_path: Path, kind: str) -> None:

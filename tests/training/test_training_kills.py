@@ -162,7 +162,7 @@ class Hostile:
         return os.mkdir, (str(self.ran),)
 
 
-def test_x2_pickles_of_other_libraries_in_a_run_folder_are_never_opened(small: Small, tmp_path: Path) -> None:
+def test_x1_x2_pickles_of_other_libraries_in_a_run_folder_are_never_opened(small: Small, tmp_path: Path) -> None:
     """torch.distributed.checkpoint and Ray Tune would execute theirs."""
     bomb = pickle.dumps(Hostile(tmp_path / "ran"))
     spec = small.spec(checkpoint_seconds=0.0)
