@@ -64,7 +64,8 @@ def steps_of(folder: Path) -> list[int]:
 
 
 def undisturbed(small: Small) -> str:
-    return run(small.spec(root=str(small.root / "reference"), folder=str(small.root / "reference")))[0].digest
+    place = str(small.root / "reference")
+    return run(small.spec(epochs=2, root=place, folder=place))[0].digest
 
 
 def continued(spec: RunSpec, step: int) -> str:
@@ -76,7 +77,7 @@ def continued(spec: RunSpec, step: int) -> str:
 
 
 def test_k4_a_process_killed_half_way_through_a_checkpoint(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = small.spec(checkpoint_seconds=0.0)
+    spec = small.spec(epochs=2, checkpoint_seconds=0.0)
 
     def half(path: Path, tensors: Any) -> None:
         save(path, tensors)
@@ -93,7 +94,7 @@ def test_k4_a_process_killed_half_way_through_a_checkpoint(small: Small, monkeyp
 
 
 def test_k4_rank_1_killed_while_rank_0_writes_a_checkpoint(small: Small) -> None:
-    spec = small.spec(checkpoint_seconds=0.0, precision="fp64")
+    spec = small.spec(epochs=2, checkpoint_seconds=0.0, precision="fp64")
     (told,) = on_ranks(2, train_while_rank_1_dies, spec, lost=(1,))
     assert told == "ended with its peer"
     assert steps_of(home(small, spec))[0] == 3, "the one that was being written is whole"
@@ -105,7 +106,7 @@ def test_k5_killed_after_a_checkpoint_loses_less_than_an_interval_and_says_so(
 ) -> None:
     """By a clock that is read twice a step: the first step is late already, then every fourth is kept."""
     clock = itertools.count(time.monotonic() + 1000)
-    spec = small.spec(checkpoint_seconds=8.0)
+    spec = small.spec(epochs=2, checkpoint_seconds=8.0)
 
     class Dies(Silent):
         steps = 0
@@ -126,7 +127,7 @@ def test_k5_killed_after_a_checkpoint_loses_less_than_an_interval_and_says_so(
 def test_k13_killed_between_the_inner_and_the_outer_update(
     small: Small, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
-    spec = small.spec(checkpoint_seconds=0.0)
+    spec = small.spec(epochs=2, checkpoint_seconds=0.0)
     with monkeypatch.context() as patched:
         patched.setattr(steps, place, at(5, die, getattr(steps, place)))
         assert killed(lambda: run(spec)) == signal.SIGKILL
@@ -137,7 +138,7 @@ def test_k13_killed_between_the_inner_and_the_outer_update(
 def test_s5_a_disk_that_is_full_at_a_checkpoint_keeps_the_one_before(
     small: Small, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spec = small.spec(checkpoint_seconds=0.0)
+    spec = small.spec(epochs=2, checkpoint_seconds=0.0)
 
     def full(path: Path, tensors: Any) -> None:
         path.write_bytes(b"half")
@@ -165,7 +166,7 @@ class Hostile:
 def test_x1_x2_pickles_of_other_libraries_in_a_run_folder_are_never_opened(small: Small, tmp_path: Path) -> None:
     """torch.distributed.checkpoint and Ray Tune would execute theirs."""
     bomb = pickle.dumps(Hostile(tmp_path / "ran"))
-    spec = small.spec(checkpoint_seconds=0.0)
+    spec = small.spec(epochs=2, checkpoint_seconds=0.0)
     with pytest.raises(Killed):
         run(spec, progress=StopsAt(9, Killed()))
     folder = small.root / "runs" / "small"

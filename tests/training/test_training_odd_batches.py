@@ -49,7 +49,7 @@ def test_n5_n6_n7_batches_of_one_row_of_one_class_and_of_none(few: Small, centre
 
 @pytest.mark.timeout(60)
 def test_n6_n7_three_workers_with_fewer_rows_than_workers_end_where_one_does(few: Small, tmp_path: Path) -> None:
-    spec = few.spec(batch_rows=2, precision="fp64", patience=4)
+    spec = few.spec(batch_rows=2, precision="fp64", epochs=2)
     places = [{"root": str(tmp_path / name), "folder": str(tmp_path / name / "run")} for name in ("one", "three")]
     (alone,) = run(replace(spec, **places[0]))
     results = on_ranks(3, train, replace(spec, **places[1]))

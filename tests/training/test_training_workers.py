@@ -38,7 +38,7 @@ def test_collectives_are_weighted_means_forward_and_backward() -> None:
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(("precision", "bound"), [("fp64", 1e-12), ("fp32", 1e-5)])
-def test_two_and_three_workers_end_where_one_does(  # type: ignore[no-untyped-def]
+def test_e1_two_and_three_workers_end_where_one_does(  # type: ignore[no-untyped-def]
     small, tmp_path: Path, precision: str, bound: float
 ) -> None:
     """48 bilevel steps with centring and clipping through Adam, and with dropout, whose masks follow the lanes."""
