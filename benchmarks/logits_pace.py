@@ -25,10 +25,11 @@ def batches(table: Artifact, splits: tuple[str, ...]) -> list[Batch]:
     """All rows that precompute scores, in memory."""
     encoded = EncodedTable(table)
     found: list[Batch] = []
+    most = BATCH_ROWS["cpu"]
     for split in splits:
         rows = [decode(p, len(encoded.classes)) for p in DirectReader(encoded, (), split)(encoded.units(split))]
         numeric, categorical = (torch.cat([getattr(r, n) for r in rows]) for n in ("numeric", "categorical"))
-        found += list(zip(numeric.split(BATCH_ROWS), categorical.long().split(BATCH_ROWS), strict=True))
+        found += list(zip(numeric.split(most), categorical.long().split(most), strict=True))
     return found
 
 

@@ -55,6 +55,12 @@ def main(root: str, files: Sequence[str], quick: bool) -> None:
 
     table, _ = stage("encode", {})
     teacher, _ = stage("teacher", {"table": table})
+    # Torch and this package load parts of themselves at their first use: that belongs to neither way.
+    warm = job.model_copy(update={"root": f"{root}/warm"})
+    short = warm.student.training.model_copy(update={"epochs": 1})
+    warm = warm.model_copy(update={"student": warm.student.model_copy(update={"training": short})})
+    once = run_stage("precompute", warm, card, {"table": table, "teacher": teacher}, LOCAL, Silent())
+    run_stage("distill", warm, card, {"table": table, "logits": once}, LOCAL, Silent())
     logits, precompute = stage("precompute", {"table": table, "teacher": teacher})
     stored, training = stage("distill", {"table": table, "logits": logits})
 

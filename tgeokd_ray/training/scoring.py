@@ -29,7 +29,7 @@ from tgeokd_ray.feed.table import EncodedTable
 from tgeokd_ray.models import build
 
 MODEL_BYTES = 1 << 20
-BATCH_ROWS = 8192
+BATCH_ROWS = {"cpu": 2048, "cuda": 65_536}  # of a forward pass: what stays in a CPU's cache is fastest
 MODELS = 12  # kept loaded in one process
 
 
@@ -118,8 +118,9 @@ class Predictor:
     def __call__(self, numeric: torch.Tensor, categorical: torch.Tensor) -> NDArray[np.float32]:
         parts = []
         with torch.inference_mode(), torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast):
-            for first in range(0, len(numeric), BATCH_ROWS):
-                rows = slice(first, first + BATCH_ROWS)
+            most = BATCH_ROWS[self._device.type]
+            for first in range(0, len(numeric), most):
+                rows = slice(first, first + most)
                 logits = self.module(numeric[rows].to(self._device), categorical[rows].to(self._device))
                 parts.append(logits.float().cpu().numpy())
         return np.concatenate(parts) if parts else np.empty((0, len(self.classes)), np.float32)
