@@ -35,7 +35,8 @@ types: $(STAMP) ## mypy --strict
 	$(BIN)/mypy
 
 test: lint types ## lint, types and all tests but those that need a GPU
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not ray and not gpu"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not ray and not gpu and not forks"
+	$(BIN)/python -m pytest -m "forks and not ray and not gpu"
 	$(BIN)/python -m pytest -m "ray and not gpu"
 
 bench: $(STAMP) ## the quick form of every benchmark, one JSON line per figure

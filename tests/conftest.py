@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -60,3 +61,13 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real data absent: no folder {folder} (set TGEOKD_DATA)")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _forks_without_polars(request: pytest.FixtureRequest) -> None:
+    """A forked child would wait for ever for the threads of polars that it does not have."""
+    if request.node.get_closest_marker("forks") is None:
+        return
+    threads = [path.read_text() for path in Path("/proc/self/task").glob("*/comm")]
+    if any(re.match(r"polars-\d", name) for name in threads):
+        pytest.skip("forks need a process in which polars has not worked: pytest -m forks")

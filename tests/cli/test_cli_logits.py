@@ -106,7 +106,7 @@ def test_the_words_reach_the_configuration(run: Run, encoded: Path, monkeypatch:
 def test_a_job_takes_the_file_as_an_option_and_a_setting_overrules_it(monkeypatch: pytest.MonkeyPatch) -> None:
     heard: list[tuple[Any, ...]] = []
 
-    def run_job(*told: Any) -> None:
+    def run_job(*told: Any, **_: Any) -> None:
         heard.append(told)
         raise SystemExit(0)
 

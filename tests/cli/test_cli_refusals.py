@@ -8,6 +8,7 @@ from faults_refusals import CASES, Case, not_a_block, prepare, refused
 from faults_work import warm
 
 pytestmark = [
+    pytest.mark.forks,
     pytest.mark.timeout(120),
     pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning"),
 ]

@@ -17,6 +17,7 @@ from faults_work import Writer, grown_writer, logits_writer, make_inputs, table_
 from tgeokd_ray.artifacts import DISK
 
 pytestmark = [
+    pytest.mark.forks,
     pytest.mark.timeout(120),
     pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning"),
 ]
