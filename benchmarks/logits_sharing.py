@@ -53,15 +53,15 @@ def make(root: Path, size: int) -> tuple[Any, Any]:
     import pyarrow.parquet as pq
 
     from tgeokd_ray.artifacts import staging
-    from tgeokd_ray.feed.class_means import ClassMeans
-    from tgeokd_ray.feed.logits_files import Piece, logits_schema, one_fold, write_logits
+    from tgeokd_ray.feed.logits_files import Piece, finish, one_fold, write_logits
     from tgeokd_ray.feed.storage import Storage
+    from tgeokd_ray.feed.table import EncodedTable
 
     rng = np.random.default_rng(0)
     rows = {"train": max(size // (4 * CLASSES), 400), "outer": 400, "valid": 400, "test": 400}
     shard_rows = 20_000
     classes = [str(c) for c in range(CLASSES)]
-    parts: list[tuple[str, str, Any, Any]] = []
+    parts: list[tuple[str, Any]] = []
     with staging(root, "tables", "wide", arguments={"rows": rows["train"]}, parents={}) as stage:
         first = 0
         for split, count in rows.items():
@@ -86,7 +86,7 @@ def make(root: Path, size: int) -> tuple[Any, Any]:
                     rows=length,
                     extra=extra,
                 )
-                parts.append((name, split, ids, labels))
+                parts.append((name, ids))
         for name in ("encoder.json", "card.json"):
             stage.write(name, lambda path: path.write_text("{}"))
         schema = {"classes": classes, "negative": 0, "numeric": ["a", "b"], "categorical": [], "num_ids": 0}
@@ -94,16 +94,12 @@ def make(root: Path, size: int) -> tuple[Any, Any]:
     entries = {entry.path: entry for entry in table.manifest.files}
     with staging(root, "logits", "wide", arguments={}, parents={"table": table}) as stage:
         written = []
-        for name, split, ids, labels in parts:
-            means = ClassMeans(CLASSES)
+        for name, ids in parts:
             logits = rng.normal(size=(len(ids), CLASSES)).astype(np.float32)
-            means.add(logits, labels)
             kept = {k: entries[name].extra[k] for k in ("split", "shard", "groups", "row_ids")}
-            extra = kept | ({"means": means.to_json()} if split == "train" else {})
             piece = Piece(ids, logits, one_fold(len(ids)))
-            written.append(write_logits(stage.folder, name, [piece], Storage(), scored_by="benchmark", extra=extra))
-            stage.add(written[-1])
-        return table, stage.commit(schema=logits_schema(classes, written, Storage()))
+            written.append(write_logits(stage.folder, name, [piece], Storage(), scored_by="benchmark", extra=kept))
+        return table, stage.commit(schema=finish(stage, written, EncodedTable(table), Storage(), {}))
 
 
 def train(root: Path) -> None:

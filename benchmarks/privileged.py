@@ -115,8 +115,11 @@ def true_logits(chain: Chain, table: Artifact, like: Artifact) -> Artifact:
     manifest = like.manifest
     with staging(chain.root, "logits", "truth", arguments={"of": like.digest}, parents={"table": table}) as stage:
         for entry in manifest.files:
-            write = partial(_with_logits, like.file(entry.path), log_odds)
-            stage.write(entry.path, write, rows=entry.rows, extra=entry.extra)
+            if "split" in entry.extra:
+                write = partial(_with_logits, like.file(entry.path), log_odds)
+                stage.write(entry.path, write, rows=entry.rows, extra=entry.extra)
+            else:
+                stage.take_over(like, entry)
         return stage.commit(schema=manifest.schema)
 
 

@@ -14,10 +14,11 @@ import pytest
 import yaml
 from cluster_chain import SMALL, Chain
 
-from tgeokd_ray.artifacts import Artifact, Staging, staging, write_file
+from tgeokd_ray.artifacts import Artifact, Staging, save_tensors, staging, write_file
 from tgeokd_ray.cluster.connect import Connection, connect
 from tgeokd_ray.config.resolve import resolve
 from tgeokd_ray.events import Silent
+from tgeokd_ray.feed import class_means
 from tgeokd_ray.feed.storage import Storage
 from tgeokd_ray.pipeline.job import Place, run_job
 from tgeokd_ray.tables.cards import PACKAGED
@@ -108,10 +109,11 @@ def encoded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Artifact, Artifac
         for name, row_id, label in zip(names, ids, labels, strict=True):
             _add(staged, name, _shard(row_id, {"logits": generator.normal(size=(rows, 3)).astype(np.float32)}), label)
         counts = np.bincount(np.concatenate(labels)).tolist()
+        tensors = {"means": np.array(MEANS), "counts": np.array(counts)}
+        staged.write(class_means.MEANS, lambda path: save_tensors(path, tensors))
         means = {
             "num_classes": CLASSES,
             "classes": list("abc"),
-            "class_means": MEANS,
             "class_counts": counts,
             "storage": Storage().to_json(),
         }

@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tgeokd_ray.artifacts import staging
+from tgeokd_ray.artifacts import save_tensors, staging
 from tgeokd_ray.feed import EncodedTable, LogitsTable, Unit
+from tgeokd_ray.feed.class_means import MEANS
 from tgeokd_ray.feed.storage import Storage
 
 CLASSES = ("normal", "dos", "probe")
@@ -142,10 +143,12 @@ def write_logits(
                     }
                 )
                 stage.write(f"{split}-{shard:05d}.parquet", writer(data, group), rows=len(ids), extra=extra)
+        rows = means or [[0.8, 0.1, 0.1], [0.2, 0.5, 0.3], [0.25, 0.25, 0.5]]
+        values = np.array([[1 / len(classes)] * len(classes) if row is None else row for row in rows])
+        stage.write(MEANS, lambda path: save_tensors(path, {"means": values, "counts": np.array(counts)}))
         schema = {
             "num_classes": len(classes),
             "classes": list(classes),
-            "class_means": means or [[0.8, 0.1, 0.1], [0.2, 0.5, 0.3], [0.25, 0.25, 0.5]],
             "class_counts": list(counts),
             "storage": Storage().to_json(),
         }

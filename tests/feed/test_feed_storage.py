@@ -18,7 +18,7 @@ from tgeokd_ray.artifacts import staging
 from tgeokd_ray.errors import ConfigError, DataError, IntegrityError
 from tgeokd_ray.feed.class_means import ClassMeans, probabilities
 from tgeokd_ray.feed.folds import FOLD_MEAN
-from tgeokd_ray.feed.logits_files import Piece, logits_schema, one_fold, write_logits
+from tgeokd_ray.feed.logits_files import Piece, one_fold, storage_schema, write_logits
 from tgeokd_ray.feed.storage import Storage
 
 FILE = Path("train-00000.parquet")
@@ -123,7 +123,7 @@ def test_lossy_storage_records_its_error(tmp_path: Path) -> None:
     logits = some()
     entry, table = write(tmp_path, [piece(logits[:150]), piece(logits[150:])], Storage("float16", top_k=8))
     assert table.num_rows == 200
-    error = logits_schema([str(c) for c in range(40)], [entry], Storage("float16", top_k=8))["storage"]["error"]
+    error = storage_schema([entry], Storage("float16", top_k=8))["error"]
     assert 0 < error["logit"] <= error["bound"] < 0.01
     distance = np.abs(probabilities(logits) - probabilities(back(Storage("float16", top_k=8), logits))).sum(1) / 2
     np.testing.assert_allclose([error["variation"], error["variation_mean"]], [distance.max(), distance.mean()])
@@ -131,7 +131,7 @@ def test_lossy_storage_records_its_error(tmp_path: Path) -> None:
 
 def test_exact_storage_records_none(tmp_path: Path) -> None:
     entry, _ = write(tmp_path, [piece(some())], Storage())
-    assert logits_schema(["a"] * 40, [entry], Storage())["storage"] == {"dtype": "float32", "top_k": None}
+    assert storage_schema([entry], Storage()) == {"dtype": "float32", "top_k": None}
 
 
 @pytest.mark.parametrize(
@@ -157,11 +157,11 @@ def test_n5_class_means_merge_like_one_pass_and_flag_a_class_without_rows() -> N
     for rows in (slice(0, 13), slice(13, 40), slice(40, 60)):
         part = ClassMeans(4)
         part.add(logits[rows], labels[rows])
-        parts.append(part.to_json())
+        parts.append(part)
     merged = ClassMeans.merged(parts, 4)
     expected = [probabilities(logits)[labels == c].mean(axis=0) for c in range(3)]
-    np.testing.assert_allclose(np.array(merged.means()[:3]), expected, rtol=1e-12)
-    assert merged.means()[3] is None, "never zeros"
+    np.testing.assert_allclose(merged.means[:3], expected, rtol=1e-12)
+    assert merged.means[3].tolist() == [0.25] * 4, "never zeros"
     assert merged.counts.tolist() == [*np.bincount(labels).tolist(), 0]
 
 

@@ -12,8 +12,9 @@ from feed_fixtures import write_logits as scored_by_all
 
 from tgeokd_ray.artifacts import staging
 from tgeokd_ray.feed import DirectReader, EncodedTable, Feed, LogitsTable, Rows, Sampler
+from tgeokd_ray.feed.class_means import ClassMeans
 from tgeokd_ray.feed.folds import FOLD_MEAN, FOLD_NOBODY, MAX_FOLDS
-from tgeokd_ray.feed.logits_files import Piece, logits_schema, write_logits
+from tgeokd_ray.feed.logits_files import Piece, finish, write_logits
 from tgeokd_ray.feed.storage import Storage
 
 COLUMNS = make_columns(250)
@@ -45,8 +46,8 @@ def lacking_logits(root: Path, table: EncodedTable, columns: Columns, name: str)
             extra |= {"uncovered": int(np.isin(columns.row_id[part], LACKING).sum())}
             file = f"train-{shard:05d}.parquet"
             entries.append(write_logits(stage.folder, file, told, Storage(), scored_by="x", extra=extra))
-            stage.add(entries[-1])
-        schema = logits_schema(CLASSES, entries, Storage())
+        means = {entry.path: ClassMeans(len(CLASSES)) for entry in entries}
+        schema = finish(stage, entries, table, Storage(), means)
         return LogitsTable.open(stage.commit(schema=schema).path)
 
 

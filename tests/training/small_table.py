@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tgeokd_ray.artifacts import Artifact, staging, write_json
+from tgeokd_ray.artifacts import Artifact, save_tensors, staging, write_json
+from tgeokd_ray.feed.class_means import MEANS
 from tgeokd_ray.feed.storage import Storage
 from tgeokd_ray.objectives.settings import OptimizerSpec
 from tgeokd_ray.training.spec import Fusion, RunSpec
@@ -117,7 +118,7 @@ def _make_logits(root, table, parts, data, group) -> Artifact:  # type: ignore[n
     shares = odds / odds.sum(axis=1, keepdims=True)
     counts = np.bincount(data["label"][train], minlength=CLASSES).tolist()
     own = [shares[data["label"][train] == c] for c in range(CLASSES)]
-    means = [rows.mean(axis=0).tolist() if len(rows) else None for rows in own]
+    means = np.array([rows.mean(axis=0) if len(rows) else np.full(CLASSES, 1 / CLASSES) for rows in own])
     with staging(root, "logits", "small", arguments={}, parents={"table": table}) as stage:
         for name, (ids, logits, facts) in parts.items():
             if facts["split"] == "teacher":
@@ -126,10 +127,10 @@ def _make_logits(root, table, parts, data, group) -> Artifact:  # type: ignore[n
             shard = pa.table({"row_id": ids, "logits": _list(logits), "fold": fold})
             extra = {key: facts[key] for key in ("split", "shard", "groups", "row_ids")}
             stage.write(name, lambda p, t=shard: pq.write_table(t, p, row_group_size=group), rows=len(ids), extra=extra)
+        stage.write(MEANS, lambda path: save_tensors(path, {"means": means, "counts": np.array(counts)}))
         schema = {
             "num_classes": CLASSES,
             "classes": ["a", "b", "c"],
-            "class_means": means,
             "class_counts": counts,
             "storage": Storage().to_json(),
         }

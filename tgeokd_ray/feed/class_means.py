@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tgeokd_ray.artifacts import load_tensors, save_tensors
+
+MEANS = "class_means.safetensors"  # the file of an artifact of logits
 
 
 class ClassMeans:
@@ -19,38 +23,44 @@ class ClassMeans:
         self.sums = np.zeros((num_classes, num_classes))
         self.counts = np.zeros(num_classes, dtype=np.int64)
 
-    def add(self, logits: NDArray[np.float32], labels: NDArray[np.int64]) -> None:
+    def add(self, logits: NDArray[np.float32], labels: NDArray[np.integer]) -> None:
         """Add the softmax, in float64, of logits [N, C] of rows with these labels [N]."""
-        np.add.at(self.sums, labels, probabilities(logits))
-        self.counts += np.bincount(labels, minlength=len(self.counts))
+        counts = np.bincount(labels, minlength=len(self.counts))
+        shares = probabilities(logits)[np.argsort(labels, kind="stable")]
+        present = np.flatnonzero(counts)
+        if len(present):
+            self.sums[present] += np.add.reduceat(shares, np.cumsum(counts)[present] - counts[present], axis=0)
+        self.counts += counts
 
-    def merge(self, part: Mapping[str, Any]) -> None:
-        """Add what `to_json` gave for other rows."""
-        self.sums += np.asarray(part["sums"])
-        self.counts += np.asarray(part["counts"], dtype=np.int64)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain lists; floats survive JSON exactly."""
-        return {"sums": self.sums.tolist(), "counts": self.counts.tolist()}
-
-    def means(self) -> list[list[float] | None]:
-        """Per class the mean distribution [C]; None, never zeros, for a class without rows."""
-        return [
-            (row / count).tolist() if count else None
-            for row, count in zip(self.sums, self.counts.tolist(), strict=True)
-        ]
+    @property
+    def means(self) -> NDArray[np.float64]:
+        """Per class the mean distribution [C, C]; uniform, never zeros, for a class without rows."""
+        counts = self.counts[:, None]
+        return np.where(counts > 0, self.sums / np.maximum(counts, 1), 1 / len(self.counts))
 
     @classmethod
-    def merged(cls, parts: Sequence[Mapping[str, Any]], num_classes: int) -> ClassMeans:
+    def merged(cls, parts: Iterable[ClassMeans], num_classes: int) -> ClassMeans:
         """The sum of the parts in their order."""
         whole = cls(num_classes)
         for part in parts:
-            whole.merge(part)
+            whole.sums += part.sums
+            whole.counts += part.counts
         return whole
+
+    def save(self, path: Path) -> None:
+        """Write `means` and `counts` to a file of safetensors."""
+        save_tensors(path, {"means": self.means, "counts": self.counts}, finite=True)
+
+
+def load_means(path: Path) -> NDArray[np.float32]:
+    """The means [C, C] that `ClassMeans.save` wrote; IntegrityError for anything else."""
+    means: NDArray[np.float32] = load_tensors(path, finite=True)["means"].float().numpy()
+    return means
 
 
 def probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     """The softmax of logits [N, C], in float64."""
-    scaled = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    scaled = logits - logits.max(axis=1, keepdims=True, initial=-np.inf).astype(np.float64)
+    np.exp(scaled, out=scaled)
     shares: NDArray[np.float64] = scaled / scaled.sum(axis=1, keepdims=True)
     return shares

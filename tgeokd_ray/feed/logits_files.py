@@ -16,11 +16,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from tgeokd_ray.artifacts import FileEntry, write_file
+from tgeokd_ray.artifacts import FileEntry, Staging, write_file
 from tgeokd_ray.errors import DataError, IntegrityError
-from tgeokd_ray.feed.class_means import ClassMeans, probabilities
-from tgeokd_ray.feed.folds import FOLD_MEAN
+from tgeokd_ray.feed.class_means import MEANS, ClassMeans, probabilities
+from tgeokd_ray.feed.folds import FOLD_MEAN, FOLD_NOBODY
+from tgeokd_ray.feed.parquet import read_group
 from tgeokd_ray.feed.storage import Floats, Storage
+from tgeokd_ray.feed.table import EncodedTable
 
 SHOWN_IDS = 5
 
@@ -32,6 +34,9 @@ class Piece:
     row_ids: NDArray[np.int64]
     logits: Floats
     fold: NDArray[np.uint8]
+
+    def __getitem__(self, rows: slice) -> Piece:
+        return Piece(self.row_ids[rows], self.logits[rows], self.fold[rows])
 
 
 def write_logits(
@@ -100,30 +105,63 @@ class StorageError:
         return facts | {"variation_mean": facts.pop("variation_sum") / max(self._rows, 1)}
 
 
-def logits_schema(classes: Sequence[str], entries: Sequence[FileEntry], storage: Storage) -> dict[str, Any]:
-    """What the manifest says of all shards, in their order: classes, class means of the train rows (null for a class
-    without rows) with counts, storage and its error; `uncovered`: rows that nobody scored by split, if any."""
-    parts = [entry.extra["means"] for entry in entries if "means" in entry.extra]
-    means = ClassMeans.merged(parts, len(classes))
+def shard_means(path: Path, entry: FileEntry, table: EncodedTable, storage: Storage) -> ClassMeans:
+    """The part of a shard that was written before in the class means, from the file and the labels of the table: what
+    the rows gave when they were scored, to the last digit."""
+    means = ClassMeans(len(table.classes))
+    for unit in table.shard_units(entry.path):
+        stored = read_group(path, unit.group, unit.rows, [*storage.columns, "fold"])
+        labels = read_group(table.artifact.file(unit.shard), unit.group, unit.rows, ["label"])["label"].to_numpy()
+        known = stored["fold"].to_numpy() != FOLD_NOBODY
+        means.add(storage.decode(stored, path, len(table.classes))[known], labels[known])
+    return means
+
+
+def finish(
+    stage: Staging,
+    entries: Sequence[FileEntry],
+    table: EncodedTable,
+    storage: Storage,
+    known: Mapping[str, ClassMeans],
+    *,
+    means_split: str = "train",
+) -> dict[str, Any]:
+    """Add the shards, in their order, and the file of class means to the artifact, and return its schema: classes,
+    scored train rows of each, storage and its error; `uncovered`: rows that nobody scored by split, if any.
+
+    `known` has the parts of the class means of shards that were written just now; those of others are read back.
+    """
+    for entry in entries:
+        stage.add(entry)
+    parts = (
+        known.get(entry.path) or shard_means(stage.folder / entry.path, entry, table, storage)
+        for entry in entries
+        if entry.extra["split"] == means_split
+    )
+    means = ClassMeans.merged(parts, len(table.classes))
+    stage.write(MEANS, means.save)
     schema: dict[str, Any] = {
-        "num_classes": len(classes),
-        "classes": list(classes),
-        "class_means": means.means(),
+        "num_classes": len(table.classes),
+        "classes": list(table.classes),
         "class_counts": means.counts.tolist(),
-        "storage": storage.to_json(),
+        "storage": storage_schema(entries, storage),
     }
     uncovered = Counter[str]()
     for entry in entries:
-        if "uncovered" in entry.extra:
-            uncovered[entry.extra["split"]] += entry.extra["uncovered"]
-    if uncovered:
-        schema["uncovered"] = dict(uncovered)
-    if not storage.exact:
-        error = StorageError(storage)
-        for entry in entries:
-            error.merge(entry.extra["error"])
-        schema["storage"] = storage.to_json() | {"error": error.summary()}
+        uncovered[entry.extra["split"]] += entry.extra.get("uncovered", 0)
+    if uncovered.total():
+        schema["uncovered"] = dict(+uncovered)
     return schema
+
+
+def storage_schema(entries: Sequence[FileEntry], storage: Storage) -> dict[str, Any]:
+    """How logits are stored, and where that loses something its `error`, over all shards."""
+    if storage.exact:
+        return storage.to_json()
+    error = StorageError(storage)
+    for entry in entries:
+        error.merge(entry.extra["error"])
+    return storage.to_json() | {"error": error.summary()}
 
 
 def one_fold(rows: int, *, mean: bool = False) -> NDArray[np.uint8]:
@@ -148,7 +186,8 @@ def _check(
 
 
 def _write(path: Path, groups: Sequence[pa.Table]) -> None:
-    """Row groups as in the table's shard, pages with checksums."""
-    with pq.ParquetWriter(path, groups[0].schema, compression="zstd", write_page_checksum=True) as writer:
+    """Row groups as in the table's shard, pages with checksums. Ids and logits do not repeat: no dictionary of them."""
+    plain = {"use_dictionary": ["fold"], "write_statistics": False}
+    with pq.ParquetWriter(path, groups[0].schema, compression="zstd", write_page_checksum=True, **plain) as writer:
         for group in groups:
             writer.write_table(group, row_group_size=max(len(group), 1))

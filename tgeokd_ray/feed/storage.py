@@ -95,6 +95,10 @@ class Storage:
         np.put_along_axis(whole, classes, values, axis=1)
         return whole
 
+    def round_trip(self, logits: Floats) -> Floats:
+        """What a student will read of these logits [N, C], which must fit the type."""
+        return logits if self.exact else self.decode(pa.table(self.encode(logits)), Path(), logits.shape[1])
+
     def to_json(self) -> dict[str, Any]:
         """For an artifact's arguments and schema."""
         return {"dtype": self.dtype, "top_k": self.top_k}

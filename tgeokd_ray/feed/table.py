@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from tgeokd_ray.artifacts import Artifact, FileEntry
 from tgeokd_ray.errors import ConfigError, Problem, ProvenanceError
+from tgeokd_ray.feed.class_means import MEANS, load_means
 from tgeokd_ray.feed.storage import Storage
 from tgeokd_ray.feed.units import Shards, Unit, entry_units, open_kind
 
@@ -171,15 +172,13 @@ class LogitsTable:
         """Scored train rows per class, [C]."""
         return np.asarray(self.artifact.manifest.schema["class_counts"], dtype=np.int64)
 
-    @property
+    @cached_property
     def class_means(self) -> NDArray[np.float32]:
         """Mean teacher distribution over the train rows of each class, [C, C]; row c belongs to class c.
 
         The row of a class in `missing_classes` is the uniform distribution.
         """
-        uniform = [1.0 / len(self.classes)] * len(self.classes)
-        rows = self.artifact.manifest.schema["class_means"]
-        return np.asarray([uniform if row is None else row for row in rows], dtype=np.float32)
+        return load_means(self.artifact.file(MEANS))
 
     @property
     def missing_classes(self) -> tuple[int, ...]:

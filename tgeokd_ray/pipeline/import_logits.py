@@ -99,12 +99,11 @@ def _import(
         entries = []
         for path, shard in shards.items():
             entry = stage.kept.get(path) or joining.write(stage.folder, path, calibration)
-            stage.add(entry)
             entries.append(entry)
             progress.advanced("import", shard.rows or 0)
         metrics = joining.metrics(stage.folder, entries)
         stage.write("metrics.json", lambda path: write_json(path, metrics))
-        return stage.commit(schema=joining.schema(entries, calibration), record={})
+        return stage.commit(schema=joining.finish(stage, entries, calibration), record={})
 
 
 def tell(logits: Artifact, progress: Progress) -> None:
@@ -116,6 +115,10 @@ def tell(logits: Artifact, progress: Progress) -> None:
     unknown = schema.get("imported", {}).get("unknown_ids", 0)
     if unknown:
         progress.warned(f"{unknown} rows of the file behind {logits.label} are of no row of {table}: they are left out")
+    lacking = [c for c, rows in zip(schema["classes"], schema["class_counts"], strict=True) if not rows]
+    if lacking and MEANS_SPLIT in logits.manifest.arguments["splits"]:
+        what = f"no scored train row is of class {', '.join(lacking)}"
+        progress.warned(f"{what}: {logits.label} takes the uniform distribution for the mean of its teacher's")
     if schema.get("calibration", {}).get("at_limit"):
         progress.warned(f"the temperature of {logits.label} stands at its limit: do its logits fit the labels?")
 

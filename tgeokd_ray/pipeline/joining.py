@@ -11,15 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tgeokd_ray.artifacts import Artifact, FileEntry
+from tgeokd_ray.artifacts import Artifact, FileEntry, Staging
 from tgeokd_ray.errors import DataError, Problem
-from tgeokd_ray.feed.class_means import ClassMeans
 from tgeokd_ray.feed.folds import FOLD_NOBODY
-from tgeokd_ray.feed.logits_files import SHOWN_IDS, Piece, logits_schema, write_logits
+from tgeokd_ray.feed.logits_files import SHOWN_IDS, Piece, finish, write_logits
 from tgeokd_ray.feed.parquet import read_group, read_shard
 from tgeokd_ray.feed.storage import Storage
 from tgeokd_ray.feed.table import EncodedTable
-from tgeokd_ray.pipeline.precompute import MEANS_SPLIT
 from tgeokd_ray.tables.teacher_file import Told
 from tgeokd_ray.tables.teacher_values import CLIP
 from tgeokd_ray.training.assess import logits_metrics
@@ -92,20 +90,17 @@ class Joining:
 
     def write(self, folder: Path, shard: str, calibration: Calibration | None) -> FileEntry:
         """Write one shard, aligned with the table's; rows that nobody scored hold zeros and the fold 254."""
-        means, pieces, uncovered = ClassMeans(len(self.table.classes)), [], 0
-        for row_ids, labels in self._groups(shard):
+        pieces, uncovered = [], 0
+        for row_ids in self._groups(shard):
             place, found = places(self.told.row_ids, row_ids)
             logits = np.zeros((len(row_ids), len(self.table.classes)), np.float32)
             logits[found] = self.told.logits[place[found]]
             if calibration is not None:
                 logits = (logits / np.float64(calibration.temperature)).astype(np.float32)
-            means.add(logits[found], labels[found])
             uncovered += int((~found).sum())
             pieces.append(Piece(row_ids, logits, np.where(found, 0, FOLD_NOBODY).astype(np.uint8)))
         entry = self.table.entry(shard)
         extra = {key: entry.extra[key] for key in ("split", "shard", "groups", "row_ids")} | {"of": entry.sha256}
-        if extra["split"] == MEANS_SPLIT:
-            extra["means"] = means.to_json()
         if uncovered:
             extra["uncovered"] = uncovered
         return write_logits(folder, shard, pieces, self.storage, scored_by=str(self.file), extra=extra)
@@ -114,20 +109,20 @@ class Joining:
         """Figures of the scored rows, as a teacher of ours has them; nobody told us its parameters."""
         return logits_metrics(folder, entries, self.storage, self.table, parameters=None)
 
-    def schema(self, entries: Sequence[FileEntry], calibration: Calibration | None) -> dict[str, Any]:
-        """What the manifest says: as of any logits, and where these come from."""
+    def finish(self, stage: Staging, entries: Sequence[FileEntry], calibration: Calibration | None) -> dict[str, Any]:
+        """Add shards and class means to the artifact; what the manifest says: as of any logits, and where these come
+        from."""
         form = self.told.form
         imported: dict[str, Any] = {"kind": form.kind, "columns": form.shape, "rows": len(self.told.row_ids)}
         imported |= {"unknown_ids": self.coverage.unknown, "clip": CLIP, "clipped": self.told.clipped}
-        schema = logits_schema(self.table.classes, entries, self.storage) | {"imported": imported}
+        schema = finish(stage, entries, self.table, self.storage, {}) | {"imported": imported}
         return schema if calibration is None else schema | {"calibration": calibration.to_json()}
 
-    def _groups(self, shard: str) -> Iterator[tuple[Ids, Ids]]:
-        """(row ids, labels) of the row groups of a shard."""
+    def _groups(self, shard: str) -> Iterator[Ids]:
+        """Row ids of the row groups of a shard."""
         path = self.table.artifact.file(shard)
         for unit in self.table.shard_units(shard):
-            rows = read_group(path, unit.group, unit.rows, ["row_id", "label"])
-            yield rows.column("row_id").to_numpy(), rows.column("label").to_numpy().astype(np.int64)
+            yield read_group(path, unit.group, unit.rows, ["row_id"]).column("row_id").to_numpy()
 
     def _valid(self, shard: str) -> tuple[NDArray[np.float32], Ids, NDArray[np.float32]]:
         columns = ["row_id", "label", *(["weight"] if self.table.has_weights else [])]

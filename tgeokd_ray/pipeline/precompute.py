@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tgeokd_ray.artifacts import (
     Artifact,
@@ -25,6 +25,10 @@ from tgeokd_ray.events import Progress
 from tgeokd_ray.pipeline.engine import Engine
 from tgeokd_ray.pipeline.whose_rows import check_teachers
 from tgeokd_ray.training.reuse import load_metrics
+
+if TYPE_CHECKING:
+    from tgeokd_ray.feed.class_means import ClassMeans
+    from tgeokd_ray.training.scoring import Scored
 
 MEANS_SPLIT = "train"
 # Raised when the same teacher and rows are to give other logits than before.
@@ -93,15 +97,16 @@ def precompute(
         for entry in _taken_over(stage, root, [shard for path, shard in shards.items() if path not in entries]):
             entries[entry.path] = entry
         progress.advanced("precompute", sum(entry.rows or 0 for entry in entries.values()))
-        for entry in _scored(table, teachers, stage, scoring, [s for s in shards if s not in entries], engine):
-            progress.advanced("precompute", entry.rows or 0)
-            entries[entry.path] = entry
-        for path in shards:
-            stage.add(entries[path])
+        means: dict[str, ClassMeans] = {}
+        for scored in _scored(table, teachers, stage, scoring, [s for s in shards if s not in entries], engine):
+            path = scored.entry.path
+            progress.advanced("precompute", scored.entry.rows or 0)
+            entries[path] = scored.entry
+            means |= {path: scored.means} if scored.means is not None else {}
         ordered = [entries[path] for path in shards]
         if len(teachers) > 1:
             _write_metrics(stage, ordered, table, teachers, scoring)
-        return stage.commit(schema=_schema(table, ordered, scoring), record={}), False
+        return stage.commit(schema=_schema(stage, table, ordered, scoring, means), record={}), False
 
 
 def asked_shards(table: Artifact, splits: Sequence[str], dtype: str, top_k: int | None) -> Mapping[str, FileEntry]:
@@ -143,7 +148,7 @@ def _scored(
     scoring: Scoring,
     shards: Sequence[str],
     engine: Callable[[], Engine],
-) -> Iterator[FileEntry]:
+) -> Iterator[Scored]:
     if not shards:
         return
     from tgeokd_ray.feed.storage import Storage  # torch: not for a chain that finds everything finished
@@ -164,11 +169,15 @@ def _scored(
         yield result
 
 
-def _schema(table: Artifact, entries: Sequence[FileEntry], scoring: Scoring) -> dict[str, Any]:
-    from tgeokd_ray.feed.logits_files import logits_schema
+def _schema(
+    stage: Staging, table: Artifact, entries: Sequence[FileEntry], scoring: Scoring, means: Mapping[str, ClassMeans]
+) -> dict[str, Any]:
+    from tgeokd_ray.feed.logits_files import finish
     from tgeokd_ray.feed.storage import Storage
+    from tgeokd_ray.feed.table import EncodedTable
 
-    return logits_schema(table.manifest.schema["classes"], entries, Storage(scoring.dtype, scoring.top_k))
+    storage = Storage(scoring.dtype, scoring.top_k)
+    return finish(stage, entries, EncodedTable(table), storage, means, means_split=MEANS_SPLIT)
 
 
 def _write_metrics(

@@ -22,7 +22,7 @@ from tgeokd_ray.feed.batches import decode
 from tgeokd_ray.feed.class_means import ClassMeans
 from tgeokd_ray.feed.folds import fold_of
 from tgeokd_ray.feed.logits_files import Piece, one_fold, write_logits
-from tgeokd_ray.feed.reader import DirectReader
+from tgeokd_ray.feed.parquet import read_shard
 from tgeokd_ray.feed.rows import Rows
 from tgeokd_ray.feed.storage import Storage
 from tgeokd_ray.feed.table import EncodedTable
@@ -34,12 +34,20 @@ MODELS = 12  # kept loaded in one process
 
 
 @dataclass(frozen=True)
+class Scored:
+    """A shard that was written, and its part of the class means where it has one."""
+
+    entry: FileEntry
+    means: ClassMeans | None
+
+
+@dataclass(frozen=True)
 class ScoreShard:
-    """Picklable task: call it with a shard's file name. Returns its manifest entry, or the UserError as a value.
+    """Picklable task: call it with a shard's file name. Returns its manifest entry with, for a shard of `means_split`,
+    its part of the class means (of the logits as they are stored), or the UserError as a value.
 
     With several `teachers`, teacher f scores fold f of `means_split`, on which it was not trained, and the log of their
-    mean probabilities is taken for rows of other splits. The entry of a shard of `means_split` carries its part of the
-    class means, so that a finished shard need not be scored again after a crash.
+    mean probabilities is taken for rows of other splits.
     """
 
     table: str
@@ -51,30 +59,32 @@ class ScoreShard:
     storage: Storage = field(default_factory=Storage)
     holds: ClassVar[bool] = True  # the teachers, loaded once per process
 
-    def __call__(self, shard: str) -> FileEntry | UserError:
+    def __call__(self, shard: str) -> Scored | UserError:
         try:
             return self._score(shard)
         except UserError as error:
             return error
 
-    def _score(self, shard: str) -> FileEntry:
+    def _score(self, shard: str) -> Scored:
         table = _table(self.table)
         units, num_classes = table.shard_units(shard), len(table.classes)
         split = units[0].split
-        means = ClassMeans(num_classes)
-        pieces = []
-        for unit in DirectReader(table, (), split)(units):
-            rows = decode(unit, num_classes).as_batch()
-            piece = self._piece(rows, split)
-            if split == self.means_split and np.isfinite(piece.logits).all():  # others are refused when written
-                means.add(piece.logits, rows.labels.numpy())
-            pieces.append(piece)
         entry = table.entry(shard)
+        # As a whole: batches of the forward pass need not end where row groups do, which may be small.
+        columns = ["row_id", "label", *table.feature_columns]
+        rows = decode(read_shard(table.artifact.file(shard), entry.rows or 0, columns), num_classes).as_batch()
+        whole = self._piece(rows, split)
+        pieces = [whole[unit.first : unit.first + unit.rows] for unit in units]
         extra = {key: entry.extra[key] for key in ("split", "shard", "groups", "row_ids")} | {"of": entry.sha256}
-        if split == self.means_split:
-            extra["means"] = means.to_json()
         scored_by = "/".join(Path(self.teachers[0]).parts[-3:])
-        return write_logits(Path(self.folder), shard, pieces, self.storage, scored_by=scored_by, extra=extra)
+        written = write_logits(Path(self.folder), shard, pieces, self.storage, scored_by=scored_by, extra=extra)
+        if split != self.means_split:
+            return Scored(written, None)
+        means = ClassMeans(num_classes)
+        for piece, unit in zip(pieces, units, strict=True):
+            labels = rows.labels[unit.first : unit.first + unit.rows].numpy()
+            means.add(self.storage.round_trip(piece.logits), labels)
+        return Scored(written, means)
 
     def _piece(self, rows: Rows, split: str) -> Piece:
         row_ids = rows.row_id.numpy()
