@@ -86,7 +86,7 @@ class Teacher(Strict):
 
     model: Model = Model(kind="dcnv2", hidden=(128, 64), embedding=8, dropout=0.1, members=3)
     training: Training = Training(epochs=20, optimizer=Optimizer(learning_rate=2e-3))
-    folds: Annotated[int, Field(ge=1, le=254)] = 1
+    folds: Annotated[int, Field(ge=1, le=254)] = 1  # 254 and 255 mean something else in the column `fold`
     in_sample: bool = False
     imported: Imported = Imported()
 

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from tgeokd_ray.feed.rows import Rows
 from tgeokd_ray.hashing import key, keyed
 
-MAX_FOLDS = 254
 # In the fold column: nobody scored the row, and what stands in its logits means nothing.
 FOLD_NOBODY = 254
 # In the fold column: the mean of all F teachers scored the row, none of which was trained on it.
