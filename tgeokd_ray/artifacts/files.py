@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +46,7 @@ def write_file(
             disk.remove(sidecar)
             disk.replace(scratch, folder / path)
             # The entry needs no sync: one that a power cut tore or lost counts as absent, and the file is rewritten.
-            disk.write(scratch, lambda target: target.write_bytes(json_bytes(asdict(entry))))
+            disk.write(scratch, lambda target: target.write_bytes(json_bytes(entry.to_json())))
             disk.replace(scratch, sidecar)
         except Exception:
             with suppress(OSError):
