@@ -108,10 +108,10 @@ def killed_process(arguments: Sequence[str], root: Path, seconds: float) -> bool
 
 
 def finished_shards(root: Path) -> Finished:
-    """The files that have an entry in a staging folder, or lie in a version."""
+    """The shards that have an entry in a staging folder, or lie in a version; class means are computed anew."""
     home = root / "logits" / NAME
     names = {path: path.name for version in versions(home) for path in version.glob("*.parquet")}
-    for entry in home.glob(f".staging-*/*{ENTRY}"):
+    for entry in home.glob(f".staging-*/*.parquet{ENTRY}"):
         file = entry.parent / "files" / entry.name.removesuffix(ENTRY)
         if file.exists():
             names[file] = file.name

@@ -209,6 +209,9 @@ def _rewrite(root: Path, name: str, logits: Artifact, change: Callable[[pa.Table
     manifest = logits.manifest
     with staging(root, "logits", name, arguments=manifest.arguments, parents=manifest.parents) as stage:
         for entry in manifest.files:
+            if "split" not in entry.extra:
+                stage.take_over(logits, entry)
+                continue
             rows = change(pq.read_table(logits.file(entry.path), use_threads=False))
             extra = dict(entry.extra) | ({} if len(rows) == entry.rows else _other_rows(rows))
             stage.write(entry.path, lambda path, rows=rows: pq.write_table(rows, path), rows=len(rows), extra=extra)
