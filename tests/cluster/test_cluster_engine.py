@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from tgeokd_ray.cluster.connect import Connection
 from tgeokd_ray.errors import ConfigError, ResourceError
 from tgeokd_ray.events import Silent
 from tgeokd_ray.feed import DirectReader, EncodedTable, LogitsTable, decode
-from tgeokd_ray.feed.rows import concatenate
+from tgeokd_ray.feed.rows import Rows, concatenate
 from tgeokd_ray.pipeline.plans import students_plan
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -102,7 +103,7 @@ def test_class_means_and_rows_are_put_once_for_all_runs_of_a_plan(
     opened = LogitsTable.open(logits.path)
     means, table = opened.class_means, EncodedTable.open(plan([])[0].table)
     assert (puts[0] == means).all()
-    assert len(puts) == 1 + 4 * 6, "train, outer, valid and test, each with its six columns"
+    assert len(puts) == 1 + 4 * len(fields(Rows)), "train, outer, valid and test, each with its columns"
     for joined, split in (((opened,), "train"), ((), "outer"), ((), "valid"), ((), "test")):
         rows = sources[0].rows(table, joined, split)
         direct = [decode(piece, 2) for piece in DirectReader(table, joined, split)(table.units(split))]
