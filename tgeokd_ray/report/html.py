@@ -86,7 +86,8 @@ def _header(results: Results) -> Markup:
 
 def _card(model: Results, results: Results) -> Markup:
     rate = model.get("rows_per_second")
-    facts = [f"NLL {fixed(model.get('nll'))}", f"{count(model.get('parameters'))} parameters"]
+    facts = [f"NLL {fixed(model.get('nll'))}"]
+    facts += [f"{count(model['parameters'])} parameters"] if model.get("parameters") is not None else []
     facts += [f"{count(rate)} rows/s"] if rate is not None else []
     return tag(
         "div",
