@@ -17,7 +17,7 @@ from hypothesis.extra.numpy import arrays
 from tgeokd_ray.artifacts import staging
 from tgeokd_ray.errors import ConfigError, DataError, IntegrityError
 from tgeokd_ray.feed.class_means import ClassMeans, probabilities
-from tgeokd_ray.feed.folds import FOLD_MEAN
+from tgeokd_ray.feed.folds import FOLD_MEAN, FOLD_NOBODY
 from tgeokd_ray.feed.logits_files import Piece, one_fold, storage_schema, write_logits
 from tgeokd_ray.feed.storage import Storage
 
@@ -168,3 +168,12 @@ def test_n5_class_means_merge_like_one_pass_and_flag_a_class_without_rows() -> N
 def test_the_fold_of_a_mean_is_told_apart() -> None:
     assert one_fold(2).tolist() == [0, 0]
     assert one_fold(2, mean=True).tolist() == [FOLD_MEAN, FOLD_MEAN]
+
+
+def test_rows_that_nobody_scored_do_not_make_the_error_small(tmp_path: Path) -> None:
+    logits = some()
+    nobody = np.zeros_like(logits)
+    told = Piece(np.arange(400), np.concatenate([logits, nobody]), np.repeat([0, FOLD_NOBODY], 200).astype(np.uint8))
+    lacking, _ = write(tmp_path / "a", [told], Storage(top_k=5))
+    whole, _ = write(tmp_path / "b", [piece(logits)], Storage(top_k=5))
+    assert storage_schema([lacking], Storage(top_k=5)) == storage_schema([whole], Storage(top_k=5))

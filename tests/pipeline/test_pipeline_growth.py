@@ -14,6 +14,7 @@ from tgeokd_ray.errors import ConfigError, DataError, ProvenanceError
 from tgeokd_ray.events import Silent
 from tgeokd_ray.feed.table import EncodedTable
 from tgeokd_ray.pipeline.job import Place, run_stage
+from tgeokd_ray.pipeline.predict import predict
 from tgeokd_ray.training import scoring
 from tgeokd_ray.training.assess import assess
 
@@ -153,3 +154,50 @@ def test_a_synthetic_table_does_not_grow(tmp_path: Path) -> None:
     base = run_stage("encode", job, small, {}, LOCAL, Silent())
     with pytest.raises(ConfigError, match="is synthetic: it does not grow"):
         run_stage("encode", job, small, {"base": base}, LOCAL, Silent())
+
+
+def test_d9_the_same_bytes_under_another_name_are_refused(folder: Path) -> None:
+    base = stage(folder, "encode", write_day(folder, 1))
+    (folder / "copy.csv").write_bytes((folder / "day-1.csv").read_bytes())
+    with pytest.raises(ConfigError, match=r"the same bytes as day-1\.csv, which is in tables/daily/v000001"):
+        stage(folder, "encode", folder / "copy.csv", base=[base])
+
+
+def test_s3_a_damaged_shard_of_earlier_logits_is_scored_again_and_never_kept(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Interrupted between the two, the next attempt must not find the damaged file among the finished ones."""
+    base = stage(folder, "encode", write_day(folder, 1))
+    teacher = stage(folder, "teacher", table=[base])
+    logits = stage(folder, "precompute", table=[base], teacher=[teacher])
+    grown = stage(folder, "encode", write_day(folder, 2, 400), base=[base])
+    damaged = logits.file("train-00000.parquet")
+    data = bytearray(damaged.read_bytes())
+    data[len(data) // 3] ^= 1
+    damaged.write_bytes(bytes(data))
+
+    def interrupted(self: scoring.ScoreShard, shard: str) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(scoring.ScoreShard, "_score", interrupted)
+        stage(folder, "precompute", table=[grown], teacher=[teacher])
+    more = stage(folder, "precompute", table=[grown], teacher=[teacher])
+    assert more.file("train-00000.parquet").read_bytes() != bytes(data)
+    whole = {entry.path: entry.sha256 for entry in logits.manifest.files}
+    assert {entry.path: entry.sha256 for entry in more.manifest.files}["train-00000.parquet"] == whole[
+        "train-00000.parquet"
+    ]
+
+
+def test_predictions_have_the_ids_that_the_table_gave_and_new_files_others(tmp_path: Path) -> None:
+    make_card(tmp_path, "{kind: file_row}")
+    base = stage(tmp_path, "encode", write_day(tmp_path, 2))
+    grown = stage(tmp_path, "encode", write_day(tmp_path, 1), base=[base])
+    teacher = stage(tmp_path, "teacher", table=[grown])
+    out = tmp_path / "out.parquet"
+    files = [str(tmp_path / "day-1.csv"), str(write_day(tmp_path, 3, rows=5))]
+    assert predict(teacher.path, files, out, Silent()) == 405
+    found = pq.read_table(out)["row_id"].to_pylist()
+    assert {row_id >> 40 for row_id in found} == {1, 2}, "day 1 came second; day 3 is not in the table"
+    assert set(found[:400]) == {row_id for row_id in ids(grown) if row_id >> 40 == 1}

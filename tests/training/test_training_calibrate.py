@@ -7,6 +7,7 @@ import pytest
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
+from tgeokd_ray.errors import DataError
 from tgeokd_ray.training.calibrate import GREATEST, LEAST, fit_temperature
 
 
@@ -49,3 +50,8 @@ def test_the_limits_are_kept_and_told() -> None:
     assert misled.temperature == pytest.approx(GREATEST)
     for found in (sure, misled):
         assert found.nll_after < found.nll_before
+
+
+def test_rows_that_all_weigh_nothing_fit_no_temperature() -> None:
+    with pytest.raises(DataError, match="all valid rows weigh 0"):
+        fit_temperature(np.zeros((3, 2), np.float32), np.array([0, 1, 0]), np.zeros(3))

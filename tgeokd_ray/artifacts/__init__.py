@@ -25,7 +25,7 @@ from tgeokd_ray.artifacts.store import (
 )
 from tgeokd_ray.artifacts.tensors import load_tensors, save_tensors
 from tgeokd_ray.artifacts.transfer import collect_store, fetch, pull, push
-from tgeokd_ray.artifacts.upkeep import BASE, Ancestor, collect, lineage, require_parent, verify
+from tgeokd_ray.artifacts.upkeep import BASE, Ancestor, collect, lineage, raw_names, require_parent, verify
 
 __all__ = [
     "BASE",
@@ -62,6 +62,7 @@ __all__ = [
     "pointers",
     "pull",
     "push",
+    "raw_names",
     "read_json",
     "replaced",
     "require_parent",

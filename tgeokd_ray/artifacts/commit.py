@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tgeokd_ray.artifacts.digest import file_sha256
 from tgeokd_ray.artifacts.disk import DISK, Disk, Writer, explained
 from tgeokd_ray.artifacts.files import ENTRY, finished_file, write_file
 from tgeokd_ray.artifacts.json_files import json_bytes
@@ -112,14 +113,13 @@ class Staging:
                 self._disk.link(source, target)
             except OSError:  # another file system, or one without links
                 shutil.copyfile(source, target)
+            # Before anything is noted: the next attempt would take the noted file for whole.
+            found = file_sha256(target)
+            if found != entry.sha256:
+                problem = Problem("the bytes differ", str(source), expected=f"sha256 {entry.sha256}", got=found)
+                raise IntegrityError([problem], fix=f"make {other.label} again: tgeokd verify says what is wrong")
 
-        taken = self.write(entry.path, link, rows=entry.rows, extra=entry.extra)
-        if taken.sha256 != entry.sha256:
-            del self._entries[entry.path]
-            expected, got = f"sha256 {entry.sha256}", taken.sha256
-            problem = Problem("the bytes differ", file=str(source), expected=expected, got=got)
-            raise IntegrityError([problem], fix=f"move {other.label} away and run the same command again")
-        return taken
+        return self.write(entry.path, link, rows=entry.rows, extra=entry.extra)
 
     def commit(self, schema: Mapping[str, Any], record: Mapping[str, Any] | None = None) -> Artifact:
         """Show the artifact, made of the added files, as the next free version.

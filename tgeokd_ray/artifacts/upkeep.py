@@ -79,6 +79,14 @@ def require_parent(child: Artifact, role: str, parent: Artifact) -> None:
         )
 
 
+def raw_names(table: Artifact) -> list[str]:
+    """Names of all raw files of a table, those of the tables that it grew from first: a row's file is told by place."""
+    names: list[str] = table.manifest.schema.get("raw") or [
+        raw["name"] for raw in table.manifest.arguments.get("raw", ())
+    ]
+    return names
+
+
 def _bases(table: Artifact) -> list[str]:
     """Digests of the tables that a table grew from, whose encoders and rows it has."""
     if BASE not in table.manifest.parents:

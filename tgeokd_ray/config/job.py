@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from tgeokd_ray.tables.cards import SPLITS
 from tgeokd_ray.tables.validation import Strict, raise_all
 
 Positive = Annotated[float, Field(gt=0)]
@@ -123,7 +124,7 @@ class Logits(Strict):
     @classmethod
     def _each_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         raise_all(["must name at least one split, and each once"] if not value or len(set(value)) < len(value) else [])
-        return value
+        return tuple(split for split in SPLITS if split in value)
 
 
 class Student(Strict):

@@ -73,10 +73,12 @@ class StorageError:
     def add(self, piece: Piece, columns: Mapping[str, pa.Array], scored_by: str, shard: str) -> None:
         """Compare rows with what their columns give back. DataError for a logit that the type cannot hold."""
         storage, logits = self._storage, piece.logits
+        scored = piece.fold != FOLD_NOBODY
         kept = storage.widen(_values(columns["logits"]))
         what = f"{scored_by} gives logits that are too large for {storage.dtype}"
         _check(kept, piece.row_ids, what, shard, DataError)
-        whole = storage.decode(pa.table(dict(columns)), Path(shard), logits.shape[1])
+        whole = storage.decode(pa.table(dict(columns)), Path(shard), logits.shape[1])[scored]
+        logits, kept = logits[scored], kept[scored]
         true = np.sort(logits, axis=1)[:, ::-1][:, : kept.shape[1]] if storage.top_k else logits
         distance = np.abs(probabilities(logits) - probabilities(whole)).sum(axis=1) / 2
         self.merge(

@@ -46,6 +46,10 @@ def run_job(
     works in the same run folder.
     """
     _check_place(job, place)
+    if students and "train" not in job.logits.splits:
+        got = ", ".join(job.logits.splits)
+        problem = Problem("logits.splits lacks train, which students learn from", expected="train among them", got=got)
+        raise ConfigError([problem], fix="add it, or run jobs/precompute_logits.py, which trains no student")
     raw_files(card, job.data)
     root = prepare_root(job.root)
     run = check_name(job.run or (card.name if job.seed == 0 else f"{card.name}-seed{job.seed}"))

@@ -130,7 +130,7 @@ def _taken_over(stage: Staging, root: Path, shards: Sequence[FileEntry]) -> Iter
     teachers = {role: parent.digest for role, parent in stage.parents.items() if role != "table"}
     for earlier in siblings(root, "logits", stage.name):
         made_by = {role: parent.digest for role, parent in earlier.manifest.parents.items() if role != "table"}
-        if made_by != teachers or dict(earlier.manifest.arguments) != dict(stage.arguments):
+        if made_by != teachers or _of_a_shard(earlier.manifest.arguments) != _of_a_shard(stage.arguments):
             continue
         for entry in earlier.manifest.files:
             if wanted.get(entry.path) != entry.extra.get("of", ""):
@@ -139,6 +139,11 @@ def _taken_over(stage: Staging, root: Path, shards: Sequence[FileEntry]) -> Iter
                 taken = stage.take_over(earlier, entry)
                 del wanted[entry.path]
                 yield taken
+
+
+def _of_a_shard(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides the logits of one shard: all but which others there are."""
+    return {name: value for name, value in arguments.items() if name != "splits"}
 
 
 def _scored(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,7 @@ def predict(student: Path, data: Sequence[str], out: Path, progress: Progress) -
     progress.started("predict")
     try:
         with pq.ParquetWriter(draft, _schema(predictor.classes)) as writer:
-            for index, path in enumerate(files):
+            for index, path in _placed(files, predictor.raw):
                 for row_ids, numeric, categorical in encode_frame(card, encoders, path, file_index=index):
                     logits = predictor(torch.from_numpy(numeric), torch.from_numpy(categorical).long())
                     writer.write_table(_table(row_ids, logits, predictor.classes))
@@ -56,6 +57,14 @@ def predict(student: Path, data: Sequence[str], out: Path, progress: Progress) -
         draft.unlink(missing_ok=True)
     progress.finished("predict", str(out))
     return rows
+
+
+def _placed(files: Sequence[Path], known: Sequence[str]) -> Iterator[tuple[int, Path]]:
+    """Each file with the place that its row ids count on: that in the model's table where it is one of its files, and
+    the next free ones for others, so that no new row has the id of a row of the table."""
+    following = count(len(known))
+    for path in files:
+        yield known.index(path.name) if path.name in known else next(following), path
 
 
 def _schema(classes: Sequence[str]) -> pa.Schema:

@@ -168,8 +168,8 @@ class Cells:
             weights = self._parsed(texts, pl.Float64, name, "the weight is not a number", "a number")
         values = weights.fill_null(0.0).to_numpy(zero_copy_only=False)
         self._note(missing, name, texts, "the weight is missing", "a weight for every row")
-        bad = ~np.isfinite(values) | (values < 0)
-        self._note(bad, name, texts, "the weight cannot be used", "a finite number, 0 or more")
+        bad = ~(values <= np.finfo(np.float32).max) | (values < 0)
+        self._note(bad, name, texts, "the weight cannot be used", "a number from 0 to 3.4e38")
         return weights
 
     def _times(self, piece: pa.Table, name: str) -> pa.Array:

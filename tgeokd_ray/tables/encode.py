@@ -13,12 +13,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tgeokd_ray.artifacts import BASE, Artifact, FileEntry, Staging, staging, write_json
+from tgeokd_ray.artifacts import BASE, Artifact, FileEntry, Staging, raw_names, staging, write_json
 from tgeokd_ray.errors import DataError, UserError
 from tgeokd_ray.events import Progress
 from tgeokd_ray.tables.cards import ROW_ID, SPLITS, Card
 from tgeokd_ray.tables.encoders import Partial, fit_encoder, fit_partial
-from tgeokd_ray.tables.growth import check_growth, check_new_ids, grown_schema, raw_names, table_shards
+from tgeokd_ray.tables.growth import check_growth, check_new_ids, grown_schema, table_shards
 from tgeokd_ray.tables.ingest import (
     SPLIT,
     IngestItem,

@@ -9,16 +9,10 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from tgeokd_ray.artifacts import Artifact, FileEntry
+from tgeokd_ray.artifacts import Artifact, FileEntry, file_sha256, lineage, raw_names
 from tgeokd_ray.errors import SHOWN, ConfigError, DataError, Problem
 from tgeokd_ray.tables.cards import ROW_ID, Card
 from tgeokd_ray.tables.ingest import RawUnit, ReadUnit
-
-
-def raw_names(table: Artifact) -> list[str]:
-    """Names of all raw files of a table, those of the tables that it grew from first: a row's file is told by place."""
-    names: list[str] = table.manifest.schema.get("raw") or [raw["name"] for raw in table.manifest.arguments["raw"]]
-    return names
 
 
 def table_shards(table: Artifact) -> list[FileEntry]:
@@ -34,6 +28,12 @@ def check_growth(card: Card, base: Artifact, paths: Sequence[Path]) -> None:
     twice = [Problem(f"a file of this name is in {base.label} already", file=str(p)) for p in paths if p.name in there]
     if twice:
         raise ConfigError(twice, fix="name the new files only; rename a new one that merely has an old one's name")
+    tables = [base, *(one.artifact for one in lineage(base) if one.artifact is not None)]
+    known = {raw["sha256"]: raw["name"] for table in tables for raw in table.manifest.arguments.get("raw", ())}
+    copies = [(path, known[digest]) for path in paths if (digest := file_sha256(path)) in known]
+    if copies:
+        what = [Problem(f"the same bytes as {name}, which is in {base.label}", file=str(path)) for path, name in copies]
+        raise ConfigError(what, fix="name the new files only")
 
 
 def check_new_ids(card: Card, base: Artifact, units: Sequence[RawUnit], read: ReadUnit) -> None:

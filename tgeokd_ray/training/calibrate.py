@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tgeokd_ray.errors import DataError
+
 LEAST, GREATEST = 1e-2, 1e2
 STEPS = 200  # halvings of the logarithm's range: far below the precision of float64
 Logits = NDArray[np.float64]
@@ -42,6 +44,8 @@ def fit_temperature(
     """
     z = logits.astype(np.float64)
     shares = np.ones(len(z)) if weights is None else weights.astype(np.float64)
+    if not shares.sum() > 0:
+        raise DataError("--calibrate: all valid rows weigh 0", fix="weigh some of them, or leave --calibrate out")
     shares = shares / shares.sum()
     low, high = np.log(1 / GREATEST), np.log(1 / LEAST)
     slopes = [_slope(z, labels, shares, np.exp(end)) for end in (low, high)]

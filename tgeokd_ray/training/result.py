@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tgeokd_ray.artifacts import Artifact, open_artifact, save_tensors, staging, write_json
+from tgeokd_ray.artifacts import Artifact, open_artifact, raw_names, save_tensors, staging, write_json
 from tgeokd_ray.metrics import Evaluation
 from tgeokd_ray.models import count_parameters
 from tgeokd_ray.training.data import RunData
@@ -88,6 +88,7 @@ def commit(
         "num_ids": data.table.num_ids,
         "num_categorical": data.table.num_categorical,
         "classes": list(data.table.classes),
+        "raw": raw_names(table),
     }
     with staging(spec.root, spec.kind, spec.artifact, arguments=spec.arguments(), parents=parents(spec)) as stage:
         for name, tensors in _parameters(spec, state).items():

@@ -116,6 +116,7 @@ class Predictor:
         artifact = open_artifact(path, level="full")
         facts = read_json(artifact.file("model.json"), MODEL_BYTES)
         self.classes: tuple[str, ...] = tuple(facts["classes"])
+        self.raw: tuple[str, ...] = tuple(facts.get("raw", ()))  # names of the raw files of its table, in their places
         shape = {key: facts[key] for key in ("num_numeric", "num_ids", "num_categorical")}
         module = build(
             facts["model"], **shape, num_classes=len(self.classes), generator=torch.Generator().manual_seed(0)
