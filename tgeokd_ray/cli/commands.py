@@ -68,6 +68,8 @@ def stage(
     job, card = resolve(options, config=config, settings=settings, own_card=of_table if tables else None)
     kinds = {"table": "tables", artifacts.BASE: "tables", "teacher": "teachers", "logits": "logits"}
     given = {role: [named(root_folder(job.root), label, kinds[role]) for label in inputs[role]] for role in inputs}
+    if given:  # a name stands for its newest version, which need not be the one that the user thinks of
+        print(f"from {', '.join(artifact.label for found in given.values() for artifact in found)}", file=sys.stderr)
     with TerminalProgress() as progress:
         made = run_stage(name, job, card, given, Place(local, address), progress)
     for artifact in made:
