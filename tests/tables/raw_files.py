@@ -239,7 +239,7 @@ BAD: dict[str, tuple[dict[str, Any], str | bytes, list[str]]] = {
         [
             ", column 'w', row 1: the weight is missing; expected a weight for every row",
             *(
-                f", column 'w', row {row}: the weight cannot be used; expected a finite number, 0 or more; got {text!r}"
+                f", column 'w', row {row}: the weight cannot be used; expected a number from 0 to 3.4e38; got {text!r}"
                 for row, text in ((2, "-1"), (3, "inf"), (4, "nan"))
             ),
             ", column 'w', row 5: the weight is not a number; expected a number; got 'x'",
