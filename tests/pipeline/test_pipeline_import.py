@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +20,7 @@ from tgeokd_ray.events import Silent
 from tgeokd_ray.feed.folds import FOLD_NOBODY
 from tgeokd_ray.feed.table import EncodedTable, LogitsTable
 from tgeokd_ray.pipeline.job import run_job, run_stage
+from tgeokd_ray.tables import teacher_file
 from tgeokd_ray.tables.teacher_values import CLIP
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -230,3 +232,19 @@ def test_a_file_and_folds_contradict_each_other_and_an_absent_file_is_told(card:
         job_of(card, tmp_path, tmp_path / "x.csv", "teacher.folds=3")
     with pytest.raises(DataError, match="there is no such file"):
         run_job(*job_of(card, tmp_path, tmp_path / "x.csv"), LOCAL, Silent())
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(
+    card: Path, table: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(told_of(table), tmp_path / "told.parquet")
+    read = teacher_file.read_teacher_file
+
+    def slowly(*given: Any) -> Any:
+        found = read(*given)
+        path.write_bytes(path.read_bytes() + b" ")
+        return found
+
+    monkeypatch.setattr(teacher_file, "read_teacher_file", slowly)
+    with pytest.raises(DataError, match="the file changed while it was read"):
+        import_file(card, tmp_path, table, path)

@@ -92,6 +92,10 @@ def _import(
     progress.started("import", sum(shard.rows or 0 for shard in shards.values()))
     schema = table.manifest.schema
     told = read_teacher_file(importing.file, schema["classes"], int(schema["negative"]), importing.imported.kind)
+    if importing.arguments(root) != arguments:
+        raise DataError(
+            [Problem("the file changed while it was read", file=str(importing.file))], fix="run the same command again"
+        )
     joining = Joining.of(table, told, importing.splits, importing.file, importing.dtype, importing.top_k)
     joining.check(refuse_missing=importing.imported.missing == "refuse")
     calibration = joining.calibrate() if importing.imported.calibrate else None
