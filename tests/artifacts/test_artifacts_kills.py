@@ -4,11 +4,11 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from artifacts_faults import DATA, make, reference, shells
+from faults_children import end, start
 
 from tgeokd_ray.artifacts import Disk, collect, staging, verify
 from tgeokd_ray.artifacts.names import versions
@@ -18,33 +18,6 @@ pytestmark = [
     pytest.mark.timeout(60),
     pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning"),
 ]
-
-
-def start(work: Callable[[], object]) -> int:
-    """Run `work` in a forked child; its exit code is 0, 6 for a ResourceError, 1 for anything else."""
-    child = os.fork()
-    if child:
-        return child
-    code = 1
-    try:
-        work()
-        code = 0
-    except ResourceError:
-        code = 6
-    finally:
-        os._exit(code)
-
-
-def end(child: int, seconds: float = 20.0) -> int:
-    """The exit code of a child (negative: the signal), which is killed after `seconds`."""
-    limit = time.monotonic() + seconds
-    while True:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            return os.waitstatus_to_exitcode(status)
-        if time.monotonic() > limit:
-            os.kill(child, signal.SIGKILL)
-        time.sleep(0.001)
 
 
 def test_k1_k3_random_sigkills_leave_absent_or_whole(tmp_path: Path):

@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tgeokd_ray.artifacts.digest import file_sha256
 from tgeokd_ray.artifacts.disk import DISK, Disk, Writer, explained
-from tgeokd_ray.artifacts.files import ENTRY, finished_file, write_file
+from tgeokd_ray.artifacts.files import ENTRY, finished_file, same_bytes, write_file
 from tgeokd_ray.artifacts.json_files import json_bytes
 from tgeokd_ray.artifacts.manifest import Artifact, FileEntry, Manifest, Parent, inputs_digest, make_manifest
 from tgeokd_ray.artifacts.names import (
@@ -92,10 +91,16 @@ class Staging:
         self._release()
 
     def write(
-        self, path: str, write: Writer, *, rows: int | None = None, extra: Mapping[str, Any] | None = None
+        self,
+        path: str,
+        write: Writer,
+        *,
+        rows: int | None = None,
+        extra: Mapping[str, Any] | None = None,
+        check: Callable[[str], object] | None = None,
     ) -> FileEntry:
         """Write one file with `write_file` and add it."""
-        entry = write_file(self.folder, path, write, rows=rows, extra=extra, disk=self._disk)
+        entry = write_file(self.folder, path, write, rows=rows, extra=extra, check=check, disk=self._disk)
         self.add(entry)
         return entry
 
@@ -113,13 +118,9 @@ class Staging:
                 self._disk.link(source, target)
             except OSError:  # another file system, or one without links
                 shutil.copyfile(source, target)
-            # Before anything is noted: the next attempt would take the noted file for whole.
-            found = file_sha256(target)
-            if found != entry.sha256:
-                problem = Problem("the bytes differ", str(source), expected=f"sha256 {entry.sha256}", got=found)
-                raise IntegrityError([problem], fix=f"make {other.label} again: tgeokd verify says what is wrong")
 
-        return self.write(entry.path, link, rows=entry.rows, extra=entry.extra)
+        check = same_bytes(entry, str(source), f"make {other.label} again: tgeokd verify says what is wrong")
+        return self.write(entry.path, link, rows=entry.rows, extra=entry.extra, check=check)
 
     def commit(self, schema: Mapping[str, Any], record: Mapping[str, Any] | None = None) -> Artifact:
         """Show the artifact, made of the added files, as the next free version.

@@ -34,6 +34,16 @@ class Outcome:
     error: UserError | None = None
     failure: str = ""  # a traceback as text: not every exception can travel
 
+    @classmethod
+    def of(cls, function: Callable[[Any], Any], item: Any) -> Outcome:
+        """What `function` gives for the item, or how it fails."""
+        try:
+            return cls(function(item))
+        except UserError as error:
+            return cls(error=error)
+        except Exception:
+            return cls(failure=traceback.format_exc())
+
     def result(self, stage: str) -> Any:
         """The value, or the error raised in this process."""
         if self.error is not None:
@@ -52,12 +62,7 @@ class _Call:
     items: list[Any]  # one reference; inside a list it is not resolved on the way
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        try:
-            return {"outcome": Outcome(self.function(ray.get(self.items[0])[row["index"]]))}
-        except UserError as error:
-            return {"outcome": Outcome(error=error)}
-        except Exception:
-            return {"outcome": Outcome(failure=traceback.format_exc())}
+        return {"outcome": Outcome.of(self.function, ray.get(self.items[0])[row["index"]])}
 
 
 def ray_map(

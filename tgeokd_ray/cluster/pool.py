@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
@@ -11,7 +10,6 @@ from ray.exceptions import RayError
 
 from tgeokd_ray.cluster.data import RETRIES, Outcome
 from tgeokd_ray.cluster.failures import explain
-from tgeokd_ray.errors import UserError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -24,12 +22,7 @@ class _Holder:
         self._function = function
 
     def call(self, item: Any) -> Outcome:
-        try:
-            return Outcome(self._function(item))
-        except UserError as error:
-            return Outcome(error=error)
-        except Exception:
-            return Outcome(failure=traceback.format_exc())
+        return Outcome.of(self._function, item)
 
 
 def ray_pool(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
@@ -65,12 +66,7 @@ def _collected(reader: UnitReader, table: EncodedTable, split: str) -> Rows:
     units = table.units(split)
     parts = (decode(piece, len(table.classes)) for piece in reader(units))
     first = next(parts)
-
-    def whole() -> Iterator[Rows]:
-        yield first
-        yield from parts
-
-    return collect(whole(), first, table.splits[split])
+    return collect(chain([first], parts), first, table.splits[split])
 
 
 def _size(table: EncodedTable, logits: Sequence[LogitsTable], split: str) -> int:

@@ -29,7 +29,7 @@ SHOWN_IDS = 5
 
 @dataclass(frozen=True)
 class Piece:
-    """The rows of one row group: ids [N], logits [N, C] float32, and who scored each row: `fold` [N] uint8."""
+    """Some rows of a shard: ids [N], logits [N, C] float32, and who scored each row: `fold` [N] uint8."""
 
     row_ids: NDArray[np.int64]
     logits: Floats

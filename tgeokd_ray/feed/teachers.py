@@ -90,28 +90,33 @@ class Joined:
         del unit
         wanted = row_ids.to_numpy()
         self.check_complete([wanted])
-        return _lists(self._values[np.searchsorted(self._ids, wanted)])
+        return _lists(self._values[places(self._ids, wanted)[0]])
 
     def covered(self, unit: Unit, row_ids: pa.ChunkedArray) -> pa.Array | None:
         del unit
         if self._covered is None:
             return None
-        return pa.array(self._covered[np.searchsorted(self._ids, row_ids.to_numpy())])
+        return pa.array(self._covered[places(self._ids, row_ids.to_numpy())[0]])
 
     def check_complete(self, parts: Iterable[Ids]) -> None:
         """ProvenanceError, with their number and the first of them, when some of the ids have no logits."""
         missing, total, first = 0, 0, list[int]()
         for ids in parts:
-            place = np.searchsorted(self._ids, ids)
-            found = place < len(self._ids)
-            found[found] = self._ids[place[found]] == ids[found]
-            absent = ids[~found]
+            absent = ids[~places(self._ids, ids)[1]]
             missing, total = missing + len(absent), total + len(ids)
             first += absent[: SHOWN_IDS - len(first)].tolist()
         if missing:
             shown = ", ".join(map(str, first)) + (", ..." if missing > len(first) else "")
             what = f"{self._label} has no logits for {missing} of {total} rows of split {self._split!r}"
             raise ProvenanceError(f"{what} (row ids {shown})", fix="run tgeokd precompute on this table")
+
+
+def places(known: Ids, wanted: Ids) -> tuple[Ids, NDArray[np.bool_]]:
+    """(where each wanted id stands among the ascending known ones, whether it is there)."""
+    place = np.searchsorted(known, wanted)
+    found = place < len(known)
+    found[found] = known[place[found]] == wanted[found]
+    return place, found
 
 
 def scored(shard: pa.Table) -> NDArray[np.uint8]:

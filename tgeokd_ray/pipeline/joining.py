@@ -18,13 +18,13 @@ from tgeokd_ray.feed.logits_files import SHOWN_IDS, Piece, finish, write_logits
 from tgeokd_ray.feed.parquet import read_group, read_shard
 from tgeokd_ray.feed.storage import Storage
 from tgeokd_ray.feed.table import EncodedTable
+from tgeokd_ray.feed.teachers import places
 from tgeokd_ray.tables.teacher_file import Told
 from tgeokd_ray.tables.teacher_values import CLIP
 from tgeokd_ray.training.assess import logits_metrics
 from tgeokd_ray.training.calibrate import Calibration, fit_temperature
 
 Ids = NDArray[np.int64]
-Flags = NDArray[np.bool_]
 
 
 @dataclass
@@ -130,14 +130,6 @@ class Joining:
         place, found = places(self.told.row_ids, rows.column("row_id").to_numpy())
         weights = rows.column("weight").to_numpy() if self.table.has_weights else np.ones(len(found), np.float32)
         return self.told.logits[place[found]], rows.column("label").to_numpy().astype(np.int64)[found], weights[found]
-
-
-def places(known: Ids, wanted: Ids) -> tuple[Ids, Flags]:
-    """(where each wanted id stands among the ascending known ones, whether it is there)."""
-    place = np.searchsorted(known, wanted)
-    found = place < len(known)
-    found[found] = known[place[found]] == wanted[found]
-    return place, found
 
 
 def _coverage(table: EncodedTable, told: Told, splits: Sequence[str]) -> Coverage:

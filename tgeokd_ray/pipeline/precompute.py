@@ -193,9 +193,7 @@ def _write_metrics(
     from tgeokd_ray.feed.table import EncodedTable
     from tgeokd_ray.training.assess import logits_metrics
 
-    storage, parameters = (
-        Storage(scoring.dtype, scoring.top_k),
-        sum(load_metrics(one)["parameters"] for one in teachers),
-    )
+    storage = Storage(scoring.dtype, scoring.top_k)
+    parameters = sum(load_metrics(teacher)["parameters"] for teacher in teachers)
     metrics = logits_metrics(stage.folder, entries, storage, EncodedTable(table), parameters=parameters)
     stage.write("metrics.json", lambda path: write_json(path, metrics))

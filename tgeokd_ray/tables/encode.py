@@ -64,9 +64,9 @@ def encode(
     """
     name, paths = name or card.name, raw_files(card, files)
     parents = {} if onto is None else {BASE: onto}
-    if onto is not None:
-        check_growth(card, onto, paths)
     arguments = table_inputs(card, paths, root)
+    if onto is not None:
+        check_growth(card, onto, paths, [raw["sha256"] for raw in arguments["raw"]])
     there = find_table(card, paths, root, name, onto=onto)
     if there is not None:
         return there, True

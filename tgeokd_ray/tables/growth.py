@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from tgeokd_ray.artifacts import Artifact, FileEntry, file_sha256, lineage, raw_names
+from tgeokd_ray.artifacts import Artifact, FileEntry, lineage, raw_names
 from tgeokd_ray.errors import SHOWN, ConfigError, DataError, Problem
 from tgeokd_ray.tables.cards import ROW_ID, Card
 from tgeokd_ray.tables.ingest import RawUnit, ReadUnit
@@ -20,8 +20,9 @@ def table_shards(table: Artifact) -> list[FileEntry]:
     return [entry for entry in table.manifest.files if "split" in entry.extra]
 
 
-def check_growth(card: Card, base: Artifact, paths: Sequence[Path]) -> None:
-    """ConfigError for a synthetic table, which has no files to come, and for files that are in the table already."""
+def check_growth(card: Card, base: Artifact, paths: Sequence[Path], digests: Sequence[str]) -> None:
+    """ConfigError for a synthetic table, which has no files to come, and for files that are in the table already, by
+    their names or by their `digests` (sha256)."""
     if card.format.kind == "synthetic":
         raise ConfigError(f"{base.label} is synthetic: it does not grow", fix="raise format.rows in its card")
     there = set(raw_names(base))
@@ -30,7 +31,7 @@ def check_growth(card: Card, base: Artifact, paths: Sequence[Path]) -> None:
         raise ConfigError(twice, fix="name the new files only; rename a new one that merely has an old one's name")
     tables = [base, *(one.artifact for one in lineage(base) if one.artifact is not None)]
     known = {raw["sha256"]: raw["name"] for table in tables for raw in table.manifest.arguments.get("raw", ())}
-    copies = [(path, known[digest]) for path in paths if (digest := file_sha256(path)) in known]
+    copies = [(path, known[digest]) for path, digest in zip(paths, digests, strict=True) if digest in known]
     if copies:
         what = [Problem(f"the same bytes as {name}, which is in {base.label}", file=str(path)) for path, name in copies]
         raise ConfigError(what, fix="name the new files only")
