@@ -212,3 +212,12 @@ def test_a_student_learns_from_several_teachers(
     assert students[2].manifest.arguments["rule"] == {"kind": "constant", "value": [0.5, 0.25]}
     with pytest.raises(ConfigError, match="one weight for each of 1 teachers"):
         run_stage("distill", *settings, {"table": [table], "logits": both[:1]}, LOCAL, Silent())
+
+
+def test_a_job_whose_students_would_have_no_logits_is_refused_before_it_starts(card_file: Path, tmp_path: Path) -> None:
+    settings = job(card_file, tmp_path, "teacher.folds=3", "logits.splits=[test]")
+    with pytest.raises(ConfigError, match=r"logits\.splits lacks train.*got test"):
+        run_job(*settings, LOCAL, Silent())
+    assert list_artifacts(tmp_path) == []
+    run_job(*settings, LOCAL, Silent(), students=False)
+    assert {artifact.kind for artifact in list_artifacts(tmp_path)} == {"tables", "teachers", "logits"}

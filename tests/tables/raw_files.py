@@ -235,7 +235,7 @@ BAD: dict[str, tuple[dict[str, Any], str | bytes, list[str]]] = {
     ),
     "weights": (
         WEIGHTS,
-        "w,y,x,c\n,no,1,a\n-1,no,1,a\ninf,no,1,a\nnan,no,1,a\nx,no,1,a\n",
+        "w,y,x,c\n,no,1,a\n-1,no,1,a\ninf,no,1,a\nnan,no,1,a\nx,no,1,a\n1e39,no,1,a\n",
         [
             ", column 'w', row 1: the weight is missing; expected a weight for every row",
             *(
@@ -243,6 +243,7 @@ BAD: dict[str, tuple[dict[str, Any], str | bytes, list[str]]] = {
                 for row, text in ((2, "-1"), (3, "inf"), (4, "nan"))
             ),
             ", column 'w', row 5: the weight is not a number; expected a number; got 'x'",
+            ", column 'w', row 6: the weight cannot be used; expected a number from 0 to 3.4e38; got '1e39'",
         ],
     ),
     "times": (
