@@ -150,7 +150,7 @@ def test_k3_interrupted_anywhere_the_same_command_ends_with_the_same_digests(  #
 ) -> None:
     class Interrupts(Silent):
         def advanced(self, name: str, amount: int, note: str = "") -> None:
-            if name == stage and amount:
+            if name.partition("-and-")[0] == stage and amount:
                 raise KeyboardInterrupt
 
     _, _, root = whole

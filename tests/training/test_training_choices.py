@@ -49,7 +49,7 @@ def test_k3_a_run_of_another_configuration_leaves_checkpoints_alone(small) -> No
 def test_an_ensemble_of_learned_students_keeps_every_ratio(small) -> None:  # type: ignore[no-untyped-def]
     seeds = (0, 1, 2)
     (ensemble,) = run(small.spec("ensemble", model_seeds=seeds, ensemble=True))
-    alone = run(*[small.spec(f"alone-{seed}", model_seeds=(seed,)) for seed in seeds])
+    alone = [run(small.spec(f"alone-{seed}", model_seeds=(seed,)))[0] for seed in seeds]
     mean = sum(finished.metrics["ratio"]["mean"] for finished in alone) / 3
     assert ensemble.metrics["ratio"]["mean"] == pytest.approx(mean, abs=1e-5)
     tensors = load_tensors(Path(ensemble.artifact) / "fusion.safetensors")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -24,12 +24,19 @@ class Dropout:
     units: int
     model_seeds: Sequence[int]
 
+    def take(self, students: Sequence[int]) -> Dropout:
+        """The dropout of these students alone."""
+        return replace(self, model_seeds=[self.model_seeds[r] for r in students])
+
     def masks(self, step: int, shares: Sequence[tuple[int, int]], like: Tensor) -> Tensor | None:
         """[R, N, K] in type and on device of `like`, N the rows of all `shares`; None where nothing is dropped."""
         if not self.rate or not self.units:
             return None
-        students = [torch.cat([self._lane(seed, step, *share) for share in shares]) for seed in self.model_seeds]
-        return torch.stack(students).to(like.device, like.dtype) / (1 - self.rate)
+        drawn = {
+            seed: torch.cat([self._lane(seed, step, *share) for share in shares]) for seed in set(self.model_seeds)
+        }
+        students = torch.stack([drawn[seed] for seed in self.model_seeds])
+        return students.to(like.device, like.dtype) / (1 - self.rate)
 
     def _lane(self, seed: int, step: int, lane: int, rows: int) -> Tensor:
         (word,) = np.random.SeedSequence((_PURPOSE, seed, step, lane)).generate_state(1, np.uint64)

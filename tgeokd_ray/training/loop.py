@@ -22,6 +22,7 @@ from tgeokd_ray.training.data import RunData
 from tgeokd_ray.training.dropout import Dropout
 from tgeokd_ray.training.evaluation import evaluate, signed
 from tgeokd_ray.training.log import MetricsLog
+from tgeokd_ray.training.pack import Pack
 from tgeokd_ray.training.spec import RunSpec
 from tgeokd_ray.training.state import State
 from tgeokd_ray.training.steps import Step
@@ -32,9 +33,9 @@ SCALARS = ("auc", "nll", "accuracy", "macro_f1", "average_precision")
 
 @dataclass
 class Loop:
-    """Runs `spec` from `state` to its end on one worker; every worker calls it with its own part of the data."""
+    """Trains `pack` from `state` to its end on one worker; every worker calls it with its own part of the data."""
 
-    spec: RunSpec
+    pack: Pack
     step: Step
     dropout: Dropout
     data: RunData
@@ -46,6 +47,12 @@ class Loop:
     _clock: float | None = None
     _seconds: float = 0.0
     _steps: int = 0
+    _current: tuple[tuple[int, ...], Step, Dropout] | None = None
+
+    @property
+    def spec(self) -> RunSpec:
+        """What all runs of the pack agree in."""
+        return self.pack.shared
 
     def run(self, state: State) -> State:
         """Train until the epochs or every student's patience are used up; the best state on valid is in `best_theta`.
@@ -53,7 +60,7 @@ class Loop:
         An interruption commits a checkpoint first. DataError where the loss stops being finite.
         """
         try:
-            while state.epoch < self.spec.epochs and not state.exhausted(self.spec.patience):
+            while state.epoch < self.spec.epochs and not state.over:
                 for reached in self._epoch(state):
                     state = reached  # what an interruption saves
                     self._keep(state)
@@ -67,11 +74,12 @@ class Loop:
         total = self.spec.epochs * steps
         for rows in self.data.train.batches(state.epoch, start_step=state.step - state.epoch * steps):
             rows = rows.to(self.worker.device)
-            masks = self._masks(state, steps)
-            state, measures = self.step(state, rows, self._outer(state.step, total), state.step / total, masks)
+            step, dropout = self._of(state)
+            masks = self._masks(dropout, state, steps)
+            state, measures = step(state, rows, self._outer(state.step, total), state.step / total, masks)
             state = replace(state, totals={name: state.totals[name] + measures[name] for name in measures})
             self._check(state, measures, rows)
-            self._timed()
+            self._timed(len(state.active))
             self._log(state, steps)
             if state.step % steps:
                 yield state
@@ -82,37 +90,46 @@ class Loop:
         self._clock = None
         value = torch.tensor([signed(r, self.spec.metric) for r in results], dtype=torch.float64).to(state.best)
         self._check_metric(value, results)
+        measures = {name: (total / steps).tolist() for name, total in state.totals.items()}
+        measures |= {f"valid_{name}": [r.get(name) for r in results] for name in SCALARS}
+        entry = {"epoch": state.epoch, "step": state.step} | _by_student(measures, state)
         state = state.with_best(value, self.spec.patience)
-        entry: dict[str, Any] = {"epoch": state.epoch, "step": state.step}
-        entry |= {name: (total / steps).tolist() for name, total in state.totals.items()}
-        entry |= {f"valid_{name}": [r.get(name) for r in results] for name in SCALARS}
         self.log.write(entry)
         self.worker.report({self.spec.metric: float(value.max())})
-        self.progress.advanced(self.spec.name, 0, f"{self.spec.metric} {abs(float(value.max())):.4f}")
+        self.progress.advanced(self.pack.name, 0, f"{self.spec.metric} {abs(float(value.max())):.4f}")
         zeros = {name: torch.zeros_like(total) for name, total in state.totals.items()}
-        return replace(state, epoch=state.epoch + 1, history=(*state.history, entry), totals=zeros)
+        return replace(state, epoch=state.epoch + 1, history=(*state.history, entry), totals=zeros).compacted()
 
     def evaluate(self, split: str, state: State) -> list[dict[str, Any]]:
-        """Results of the R students on a split, with the current parameters."""
+        """Results on a split of the A students that still train, with their current parameters."""
         batches = self.data.sequential(split)
         table = self.data.table
-        found = evaluate(
-            self.step.problem, state.theta, batches, self.worker, table.negative, weighted=table.has_weights
-        )
+        problem = self._of(state)[0].problem
+        found = evaluate(problem, state.theta, batches, self.worker, table.negative, weighted=table.has_weights)
         return [summary.results() for summary in found]
+
+    def _of(self, state: State) -> tuple[Step, Dropout]:
+        """The step and the dropout of the students that still train."""
+        if len(state.active) == state.num_students:
+            return self.step, self.dropout
+        students = tuple(state.active.tolist())
+        if self._current is None or self._current[0] != students:
+            self._current = students, self.step.take(students), self.dropout.take(students)
+        return self._current[1:]
 
     @property
     def rows_per_second(self) -> float | None:
-        """Rows of all workers per second of training, without starts, evaluation and the first step of an epoch."""
+        """Rows of all workers and students per second of training, without starts, evaluation and the first step of an
+        epoch."""
         if not self._steps or not self._seconds:
             return None
         train = self.data.train
         return train.rows / train.steps_per_epoch * self._steps / self._seconds
 
-    def _timed(self) -> None:
+    def _timed(self, students: int) -> None:
         now = time.monotonic()
         if self._clock is not None:
-            self._seconds, self._steps = self._seconds + now - self._clock, self._steps + 1
+            self._seconds, self._steps = self._seconds + now - self._clock, self._steps + students
         self._clock = now
 
     def _outer(self, step: int, total: int) -> Rows | None:
@@ -125,9 +142,9 @@ class Loop:
             return None
         return self.data.outer.at((step - first) // every).to(self.worker.device)
 
-    def _masks(self, state: State, steps: int) -> Tensor | None:
+    def _masks(self, dropout: Dropout, state: State, steps: int) -> Tensor | None:
         shares = self.data.train.shares(state.epoch, state.step - state.epoch * steps)
-        return self.dropout.masks(state.step, shares, self.step.problem.class_means)
+        return dropout.masks(state.step, shares, self.step.problem.class_means)
 
     def _check_metric(self, value: Tensor, results: list[dict[str, Any]]) -> None:
         if bool(torch.isfinite(value).all()):
@@ -135,7 +152,7 @@ class Loop:
         metric = self.spec.metric
         why = results[0].get("undefined", {}).get(metric, "no value")
         raise DataError(
-            f"{self.spec.name}: {metric}, by which the best epoch is chosen, is undefined on the valid rows: {why}",
+            f"{self.pack.name}: {metric}, by which the best epoch is chosen, is undefined on the valid rows: {why}",
             fix="give the split valid a larger share in the card, or choose another --set metric=nll",
         )
 
@@ -146,7 +163,7 @@ class Loop:
         where = f"{'teacher' if self.spec.kind == 'teachers' else 'student'}.training.optimizer"
         ids = ", ".join(str(int(i)) for i in rows.row_id[:5])
         raise DataError(
-            f"{self.spec.name}: the loss is not finite at step {state.step} (rows {ids}, ...)",
+            f"{self.pack.name}: the loss is not finite at step {state.step} (rows {ids}, ...)",
             fix=f"lower {where}.learning_rate or set {where}.clip_norm",
         )
 
@@ -154,8 +171,8 @@ class Loop:
         if state.step % self.spec.log_every == 0 and state.step % steps:  # the epoch's end has a line of its own
             since = state.step - state.epoch * steps
             mean = {name: (total / since).tolist() for name, total in state.totals.items()}
-            self.log.write({"epoch": state.epoch, "step": state.step, **mean})
-        self.progress.advanced(self.spec.name, 1)
+            self.log.write({"epoch": state.epoch, "step": state.step} | _by_student(mean, state))
+        self.progress.advanced(self.pack.name, 1)
 
     def _keep(self, state: State) -> None:
         if time.monotonic() - self._saved >= self.spec.checkpoint_seconds:
@@ -165,3 +182,13 @@ class Loop:
         if self.worker.rank == 0 and state.step:
             self.checkpoints.save(state)
         self._saved = time.monotonic()
+
+
+def _by_student(measures: dict[str, list[Any]], state: State) -> dict[str, list[Any]]:
+    """Values [A] as lists of R; null for a student that has ended."""
+    training = [(place, r) for place, r in enumerate(state.active.tolist()) if state.ended[r] < 0]
+    spread: dict[str, list[Any]] = {name: [None] * state.num_students for name in measures}
+    for name, values in measures.items():
+        for place, r in training:
+            spread[name][r] = values[place]
+    return spread

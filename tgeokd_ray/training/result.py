@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from tgeokd_ray.metrics import Evaluation
 from tgeokd_ray.models import count_parameters
 from tgeokd_ray.training.data import RunData
 from tgeokd_ray.training.evaluation import evaluate, summarise_ratio
+from tgeokd_ray.training.log import entry_of
+from tgeokd_ray.training.pack import Pack
 from tgeokd_ray.training.reuse import parents
 from tgeokd_ray.training.spec import RunSpec
 from tgeokd_ray.training.state import State, Tensors
@@ -27,42 +30,46 @@ REPLICATES = 200
 WITH_INTERVALS = ("auc", "nll", "accuracy")
 
 
-def measure(spec: RunSpec, problem: Problem, state: State, data: RunData, worker: Worker) -> list[dict[str, Any]]:
-    """Results of the best parameters on valid and test, the history, what the ratio did: per student of the pack, or
-    of the ensemble that the students are."""
-    theta, omega = state.best_theta, state.best_omega
-    how = {"weighted": data.table.has_weights, "as_one": spec.ensemble}
+def measure(pack: Pack, problem: Problem, state: State, data: RunData, worker: Worker) -> list[dict[str, Any]]:
+    """For every run of the pack, results of its best parameters on valid and test, the history, what the ratio did; an
+    ensemble is measured as the one model that its students are."""
+    theta, omega, as_one = state.best_theta, state.best_omega, pack.shared.ensemble
+    how = {"weighted": data.table.has_weights, "as_one": as_one}
     valid, test = (
         evaluate(problem, theta, data.sequential(split), worker, data.table.negative, **how)
         for split in ("valid", "test")
     )
     ratio = None
-    if data.logits and problem.rule.kind != "labels":
+    if data.logits and any(student.rule["kind"] != "labels" for student in pack.students):
         ratio = summarise_ratio(problem, theta, omega, data.train.batches(0), worker)
-        ratio = ratio.together() if spec.ensemble else ratio
-    students = []
-    for r in range(len(test)):
+        ratio = ratio.together() if as_one else ratio
+    runs = []
+    for place, (spec, students) in enumerate(pack.places()):
+        history = _told(state.history, students)
         metrics: dict[str, Any] = {
-            "valid": valid[r].results(),
-            "test": with_intervals(test[r], spec.data_seed, weighted=data.table.has_weights),
+            "valid": valid[place].results(),
+            "test": with_intervals(test[place], spec.data_seed, weighted=data.table.has_weights),
+            "history": history,
+            "epoch": max(int(state.best_epoch[r]) for r in students),
+            "steps": history[-1]["step"],
+            "parameters": count_parameters(problem.module) * len(students),
+            "rule": dict(spec.rule),
         }
-        metrics["history"] = [{k: _of(v, r, spec) for k, v in entry.items()} for entry in state.history]
-        metrics |= {"epoch": int(state.best_epoch.max() if spec.ensemble else state.best_epoch[r]), "steps": state.step}
-        metrics |= {"parameters": count_parameters(problem.module) * len(state.best) // len(test)}
-        metrics["rule"] = dict(spec.rule)
-        if ratio is not None:
-            metrics["ratio"] = ratio.results(r)
-        students.append(metrics)
-    return students
+        if ratio is not None and spec.rule["kind"] != "labels":
+            metrics["ratio"] = ratio.results(place)
+        runs.append(metrics)
+    return runs
 
 
-def _of(value: Any, student: int, spec: RunSpec) -> Any:
-    """A measure of one student; of an ensemble the mean over its members, null where any has none."""
-    if not isinstance(value, list):
-        return value
-    if not spec.ensemble:
-        return value[student]
-    return None if None in value else sum(value) / len(value)
+def _told(history: Sequence[Mapping[str, Any]], students: range) -> list[dict[str, Any]]:
+    """The history of one run: a measure is its student's, or the mean over the members that have one."""
+    own = (entry_of(entry, students) for entry in history)
+    return [{key: _mean(value) for key, value in entry.items()} for entry in own if entry is not None]
+
+
+def _mean(value: Any) -> Any:
+    known = [one for one in value if one is not None] if isinstance(value, list) else None
+    return value if known is None else sum(known) / len(known) if known else None
 
 
 def with_intervals(evaluation: Evaluation, seed: int, *, weighted: bool) -> dict[str, Any]:
@@ -77,13 +84,22 @@ def with_intervals(evaluation: Evaluation, seed: int, *, weighted: bool) -> dict
 
 
 def commit(
-    spec: RunSpec, state: State, data: RunData, metrics: list[dict[str, Any]], record: dict[str, Any]
+    spec: RunSpec,
+    students: range,
+    problem: Problem,
+    state: State,
+    data: RunData,
+    metrics: dict[str, Any],
+    record: dict[str, Any],
 ) -> Artifact:
-    """Write the run's artifact: parameters, metrics, how to build the model, and the encoder that its inputs need."""
+    """Write one run's artifact: parameters, metrics, how to build the model, and the encoder that its inputs need.
+
+    `students` are the run's places in the pack.
+    """
     table = open_artifact(Path(spec.table))
     member = dict(spec.model)
     model = {
-        "model": {"kind": "ensemble", "members": state.num_students, "member": member} if spec.ensemble else member,
+        "model": {"kind": "ensemble", "members": len(students), "member": member} if spec.ensemble else member,
         "num_numeric": data.table.num_numeric,
         "num_ids": data.table.num_ids,
         "num_categorical": data.table.num_categorical,
@@ -91,32 +107,25 @@ def commit(
         "raw": raw_names(table),
     }
     with staging(spec.root, spec.kind, spec.artifact, arguments=spec.arguments(), parents=parents(spec)) as stage:
-        for name, tensors in _parameters(spec, state).items():
+        for name, tensors in _parameters(students, problem, state).items():
             stage.write(f"{name}.safetensors", partial(_tensors, tensors))
-        stage.write("metrics.json", partial(_json, metrics[0] if len(metrics) == 1 else {"students": metrics}))
+        stage.write("metrics.json", partial(_json, metrics))
         stage.write("model.json", partial(_json, model))
         for name, source in _copied(spec.kind, table).items():
             stage.write(name, partial(_copy, source))
         return stage.commit(schema={"classes": list(data.table.classes)}, record=record)
 
 
-def _parameters(spec: RunSpec, state: State) -> dict[str, Tensors]:
-    """Files of parameters by name: `model` and `fusion` of a student alone, `model-0`, ... of a pack; one of each with
-    every member's parameters of an ensemble."""
-    members = range(state.num_students)
-    if spec.ensemble:
-        return {
-            file: {f"members.{r}.{name}": value[r].cpu() for r in members for name, value in part.items()}
-            for file, part in (("model", state.best_theta), ("fusion", state.best_omega))
-            if part
-        }
-    files: dict[str, Tensors] = {}
-    for r in members:
-        suffix = "" if state.num_students == 1 else f"-{r}"
-        for name, part in (("model", state.best_theta), ("fusion", state.best_omega)):
-            if part:
-                files[f"{name}{suffix}"] = {key: value[r].cpu() for key, value in part.items()}
-    return files
+def _parameters(students: range, problem: Problem, state: State) -> dict[str, Tensors]:
+    """Files of parameters by name: the model's, and those of the rule where it has some; of an ensemble with every
+    member's."""
+    files: dict[str, Tensors] = {"model": {}, "fusion": {}}
+    for member, r in enumerate(students):
+        prefix = f"members.{member}." if len(students) > 1 else ""
+        files["model"] |= {prefix + name: value[r].cpu() for name, value in state.best_theta.items()}
+        own = problem.rule.own(state.best_omega, r)
+        files["fusion"] |= {prefix + name: value.cpu() for name, value in own.items()}
+    return {name: tensors for name, tensors in files.items() if tensors}
 
 
 def _tensors(tensors: dict[str, Any], path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,11 @@ def parents(spec: RunSpec) -> dict[str, Artifact]:
 def run_inputs(spec: RunSpec) -> str:
     """Digest of all that decides the run's result: kind, arguments, the content of its parents."""
     return inputs_digest(spec.kind, spec.arguments(), {r: a.as_parent() for r, a in parents(spec).items()})
+
+
+def joint_digest(inputs: Sequence[str]) -> str:
+    """Digest of all that decides the results of several runs; of one, its own."""
+    return inputs[0] if len(inputs) == 1 else hashlib.sha256("\n".join(inputs).encode()).hexdigest()
 
 
 def lookup(spec: RunSpec, inputs: str | None = None) -> Finished | None:

@@ -1,8 +1,9 @@
-"""One run from its spec to its committed artifact: set up, loop, measure on test, write."""
+"""One pack of runs from their specs to their committed artifacts: set up, loop, measure on test, write."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -12,72 +13,86 @@ from tgeokd_ray.artifacts import Artifact
 from tgeokd_ray.events import Progress
 from tgeokd_ray.models import build
 from tgeokd_ray.objectives.optimizers import Optimizer
-from tgeokd_ray.objectives.rules import Rule, build_rule
+from tgeokd_ray.objectives.rule_pack import RulePack
+from tgeokd_ray.objectives.rules import build_rule
 from tgeokd_ray.objectives.stacking import stack
 from tgeokd_ray.training.checkpoint import Checkpoints
 from tgeokd_ray.training.data import RunData, Source, open_data
 from tgeokd_ray.training.dropout import Dropout
 from tgeokd_ray.training.log import MetricsLog
 from tgeokd_ray.training.loop import Loop
+from tgeokd_ray.training.pack import Pack
 from tgeokd_ray.training.result import commit, measure
+from tgeokd_ray.training.reuse import joint_digest
 from tgeokd_ray.training.spec import RunSpec
 from tgeokd_ray.training.state import State
-from tgeokd_ray.training.steps import Problem, Step
+from tgeokd_ray.training.steps import Problem, Schedule, Step
 from tgeokd_ray.training.worker import Worker
 
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp64": None}
 DTYPES = {"fp32": torch.float32, "bf16": torch.float32, "fp64": torch.float64}
 
 
-def train_run(spec: RunSpec, inputs: str, worker: Worker, source: Source, progress: Progress) -> Artifact | None:
-    """Train, evaluate and commit one run; worker 0 returns the artifact, the others None.
+def train_run(pack: Pack, inputs: Sequence[str], worker: Worker, source: Source, progress: Progress) -> list[Artifact]:
+    """Train, evaluate and commit the runs of a pack, whose digests are `inputs`; worker 0 returns the artifacts in the
+    order of the specs, the others none.
 
-    Continues from the newest whole checkpoint of the same inputs; checkpoints go when the result is committed.
+    Continues from the newest whole checkpoint of the same inputs; checkpoints go when the results are committed.
     """
-    rule = build_rule(**spec.rule)
+    spec = pack.shared
+    rule = RulePack.of([build_rule(**student.rule) for student in pack.students])
     data = open_data(spec, worker, source, learned=rule.learned)
-    checkpoints = Checkpoints(Path(spec.folder), spec.name, inputs)
+    checkpoints = Checkpoints(Path(spec.folder), pack.name, joint_digest(inputs))
     resumed = checkpoints.newest(worker, progress)
-    step = _step(spec, rule, data, worker)
-    state = resumed or _start(spec, rule, data, step)
+    step = _step(pack, rule, data, worker)
+    state = resumed or _start(pack, data, step)
     if resumed is not None:
-        progress.warned(f"{spec.name}: continued from step {state.step}")
-    log = MetricsLog(Path(spec.folder) / "metrics.jsonl" if worker.rank == 0 else None, spec.name, state.step)
+        progress.warned(f"{pack.name}: continued from step {state.step}")
+    runs = [(one.name, students) for one, students in pack.places()]
+    log = MetricsLog(Path(spec.folder) / "metrics.jsonl" if worker.rank == 0 else None, runs, state.step)
     began = time.monotonic()
-    progress.started(spec.name, spec.epochs * data.train.steps_per_epoch, "steps")
-    progress.advanced(spec.name, state.step)
-    dropout = Dropout(spec.model.get("dropout", 0.0), sum(spec.model.get("hidden", ())), spec.model_seeds)
-    loop = Loop(spec, step, dropout, data, worker, checkpoints, log, progress)
+    progress.started(pack.name, spec.epochs * data.train.steps_per_epoch, "steps")
+    progress.advanced(pack.name, state.step)
+    seeds = [student.seed for student in pack.students]
+    dropout = Dropout(spec.model.get("dropout", 0.0), sum(spec.model.get("hidden", ())), seeds)
+    loop = Loop(pack, step, dropout, data, worker, checkpoints, log, progress)
     state = loop.run(state)
     seconds = time.monotonic() - began
-    metrics = measure(spec, step.problem, state, data, worker)
+    metrics = measure(pack, step.problem, state, data, worker)
     if worker.rank:
-        return None
-    artifact = commit(spec, state, data, metrics, {"seconds": seconds, "rows_per_second": loop.rows_per_second})
+        return []
+    record = {"seconds": seconds, "rows_per_second": loop.rows_per_second}
+    artifacts = [
+        commit(one, students, step.problem, state, data, found, record)
+        for (one, students), found in zip(pack.places(), metrics, strict=True)
+    ]
     checkpoints.clear()
-    return artifact
+    return artifacts
 
 
-def _step(spec: RunSpec, rule: Rule, data: RunData, worker: Worker) -> Step:
-    device = worker.device
-    module = _build(spec, data, spec.model_seeds[0])
+def _step(pack: Pack, rule: RulePack, data: RunData, worker: Worker) -> Step:
+    device, spec = worker.device, pack.shared
+    module = _build(spec, data, pack.students[0].seed)
+
+    def per_student(values: Iterable[float], dtype: torch.dtype) -> Tensor:
+        return torch.tensor(list(values), dtype=dtype, device=device)
+
     problem = Problem(
         module=module.to(device),
         rule=rule,
-        temperature=spec.temperature,
+        temperature=per_student((one.temperature for one in pack.students), DTYPES[spec.precision]),
         class_means=data.class_means.to(device, DTYPES[spec.precision]),
         class_weights=_class_weights(spec, data).to(device) if spec.class_weights == "balanced" else None,
         autocast=AUTOCAST[spec.precision],
     )
-    rate = torch.full((len(spec.model_seeds),), spec.optimizer.learning_rate, dtype=torch.float64, device=device)
-    warm_up = max(spec.warm_up_steps, 1)
+    rates = per_student((one.learning_rate for one in pack.students), torch.float64)
     return Step(
         problem=problem,
         optimizer=Optimizer(spec.optimizer),
         fusion_optimizer=Optimizer(spec.fusion.optimizer),
         worker=worker,
-        learning_rate=lambda step: rate * min(1.0, (step + 1) / warm_up),
-        fusion_learning_rate=torch.full_like(rate, spec.fusion.optimizer.learning_rate),
+        learning_rate=Schedule(rates, spec.warm_up_steps),
+        fusion_learning_rate=torch.full_like(rates, spec.fusion.optimizer.learning_rate),
     )
 
 
@@ -100,13 +115,15 @@ def _class_weights(spec: RunSpec, data: RunData) -> Tensor:
     return torch.where(counts > 0, counts.sum() / (present * counts.clamp_min(1)), 0.0).float()
 
 
-def _start(spec: RunSpec, rule: Rule, data: RunData, step: Step) -> State:
-    device = step.worker.device
-    theta = stack([_build(spec, data, seed) for seed in spec.model_seeds])
-    omega = rule.init(spec.model_seeds, len(data.table.classes), len(data.logits))
+def _start(pack: Pack, data: RunData, step: Step) -> State:
+    device, spec = step.worker.device, pack.shared
+    seeds = [student.seed for student in pack.students]
+    drawn = {seed: _build(spec, data, seed) for seed in dict.fromkeys(seeds)}
+    theta = stack([drawn[seed] for seed in seeds])
+    omega = step.problem.rule.init(seeds, len(data.table.classes), len(data.logits))
     dtype = DTYPES[spec.precision]
     theta, omega = ({name: value.to(device, dtype) for name, value in part.items()} for part in (theta, omega))
-    num_students = len(spec.model_seeds)
+    num_students = len(seeds)
     return State(
         theta=theta,
         moments=step.optimizer.init(theta),
@@ -117,4 +134,6 @@ def _start(spec: RunSpec, rule: Rule, data: RunData, step: Step) -> State:
         totals={name: torch.zeros(num_students, device=device, dtype=dtype) for name in ("loss", "ratio")},
         best=torch.full((num_students,), -float("inf"), dtype=torch.float64, device=device),
         best_epoch=torch.full((num_students,), -1, dtype=torch.int64, device=device),
+        ended=torch.full((num_students,), -1, dtype=torch.int64, device=device),
+        active=torch.arange(num_students, device=device),
     )

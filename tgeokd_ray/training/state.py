@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,16 +11,20 @@ from torch import Tensor
 
 Tensors = dict[str, Tensor]
 Epoch = dict[str, Any]
-PARTS = ("theta", "moments", "omega", "omega_moments", "best_theta", "best_omega", "totals")
+ACTIVE = ("theta", "moments", "omega", "omega_moments", "totals")
+PARTS = (*ACTIVE, "best_theta", "best_omega")
+PER_STUDENT = ("best", "best_epoch", "ended", "active")
 
 
 @dataclass(frozen=True)
 class State:
-    """Parameters theta and omega with their optimizer moments, and the best ones so far; every tensor is [R, ...].
+    """Parameters theta and omega with their optimizer moments, and the best ones so far.
 
-    `epoch` and `step` name the next batch; `best` [R] float64 is the best metric on valid (already signed so that
-    higher is better), `best_epoch` [R] int64 the epoch it came from (-1: none yet). `totals` sums the measures of the
-    epoch's steps; `history` has one entry per finished epoch, with a list of R values per measure.
+    R students, of which A still train: `active` [A] int64 are their places, and theta, omega, moments and `totals` are
+    [A, ...]; all that is best is [R, ...]. `epoch` and `step` name the next batch; `best` [R] float64 is the best
+    metric on valid (signed so that higher is better), `best_epoch` [R] the epoch it came from and `ended` [R] the one
+    that was a student's last (-1: none yet). `totals` sums the measures of the epoch's steps; `history` has one entry
+    per finished epoch, with a list of R values per measure, null for students that train no more.
     """
 
     theta: Tensors
@@ -32,6 +36,8 @@ class State:
     totals: Tensors
     best: Tensor
     best_epoch: Tensor
+    ended: Tensor
+    active: Tensor
     epoch: int = 0
     step: int = 0
     history: tuple[Epoch, ...] = field(default=())
@@ -40,10 +46,15 @@ class State:
     def num_students(self) -> int:
         return int(self.best.shape[0])
 
+    @property
+    def over(self) -> bool:
+        """True once every student has ended."""
+        return bool((self.ended >= 0).all())
+
     def flat(self) -> Tensors:
         """One dict of tensors for a safetensors file."""
         parts = {f"{part}/{name}": value for part in PARTS for name, value in getattr(self, part).items()}
-        return parts | {"best": self.best, "best_epoch": self.best_epoch}
+        return parts | {name: getattr(self, name) for name in PER_STUDENT}
 
     @classmethod
     def from_flat(
@@ -56,34 +67,42 @@ class State:
         device: torch.device,
     ) -> State:
         """The state again, on `device`; the inverse of `flat` together with the cursor that JSON keeps."""
-        parts: dict[str, Tensors] = {part: {} for part in PARTS}
+        parts: dict[str, Any] = {part: {} for part in PARTS}
         for key, value in tensors.items():
             part, _, name = key.partition("/")
             if name:
                 parts[part][name] = value.to(device)
-        best, best_epoch = tensors["best"].to(device), tensors["best_epoch"].to(device)
-        return cls(**parts, best=best, best_epoch=best_epoch, epoch=epoch, step=step, history=history)
+        students: dict[str, Any] = {name: tensors[name].to(device) for name in PER_STUDENT}
+        return cls(**parts, **students, epoch=epoch, step=step, history=history)
 
     def with_best(self, value: Tensor, patience: int) -> State:
-        """Keep theta and omega of every student whose `value` [R] beats its best; one whose patience ran out is
-        frozen at its best."""
-        better = (value > self.best) & ~self._frozen(patience)
+        """Keep theta and omega of every student whose `value` [A] beats its best; one that has gone `patience` epochs,
+        one at least, without a new best has ended and keeps what it has."""
+        better = (value > self.best[self.active]) & (self.ended[self.active] < 0)
+        places = self.active[better]
+        best_epoch = self.best_epoch.index_fill(0, places, self.epoch)
+        tired = (self.ended < 0) & (self.epoch - best_epoch >= max(patience, 1))
         return replace(
             self,
-            best=torch.where(better, value, self.best),
-            best_epoch=torch.where(better, torch.full_like(self.best_epoch, self.epoch), self.best_epoch),
-            best_theta={name: _keep(better, self.theta[name], old) for name, old in self.best_theta.items()},
-            best_omega={name: _keep(better, self.omega[name], old) for name, old in self.best_omega.items()},
+            best=self.best.index_copy(0, places, value[better]),
+            best_epoch=best_epoch,
+            ended=torch.where(tired, self.epoch, self.ended),
+            best_theta={n: old.index_copy(0, places, self.theta[n][better]) for n, old in self.best_theta.items()},
+            best_omega={n: old.index_copy(0, places, self.omega[n][better]) for n, old in self.best_omega.items()},
         )
 
-    def exhausted(self, patience: int) -> bool:
-        """True once every student has had `patience` epochs, one at least, in a row without a new best."""
-        return bool(self._frozen(patience).all())
+    def without(self, students: Sequence[int]) -> State:
+        """These students end with this epoch, if they have not before."""
+        ended = self.ended.clone()
+        for student in students:
+            ended[student] = self.epoch if ended[student] < 0 else ended[student]
+        return replace(self, ended=ended)
 
-    def _frozen(self, patience: int) -> Tensor:
-        """[R]: which students' patience has run out, after the epochs before this one."""
-        return self.epoch - 1 - self.best_epoch >= max(patience, 1)
-
-
-def _keep(better: Tensor, new: Tensor, old: Tensor) -> Tensor:
-    return torch.where(better.reshape(-1, *[1] * (new.dim() - 1)), new, old)
+    def compacted(self) -> State:
+        """Without the ended students' part of what trains, once they are half of it; as it is before, and when nobody
+        is left."""
+        places = (self.ended[self.active] < 0).nonzero().squeeze(-1)
+        if len(places) == 0 or 2 * len(places) > len(self.active):
+            return self
+        parts: dict[str, Any] = {part: {n: v[places] for n, v in getattr(self, part).items()} for part in ACTIVE}
+        return replace(self, active=self.active[places], **parts)

@@ -5,7 +5,7 @@ N rows, C classes, M teachers, R students in the pack.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -16,7 +16,7 @@ from tgeokd_ray.objectives.hypergradient import fusion_gradient, inner_gradient,
 from tgeokd_ray.objectives.losses import cross_entropy, source_losses
 from tgeokd_ray.objectives.optimizers import Optimizer
 from tgeokd_ray.objectives.points import Context, Points, on_covered
-from tgeokd_ray.objectives.rules import Rule
+from tgeokd_ray.objectives.rule_pack import RulePack
 from tgeokd_ray.objectives.stacking import apply
 from tgeokd_ray.training.state import State, Tensors
 from tgeokd_ray.training.worker import Worker
@@ -26,18 +26,22 @@ Measures = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Problem:
-    """What a step optimises: the student's module, the rule that weighs labels against teachers, and how rows count.
+    """What a step optimises: the students' module, the rules that weigh labels against teachers, and how rows count.
 
-    `class_means` is [M, C, C], in the type that everything is computed in; `class_weights` [C] multiplies each row's
-    own weight; with `autocast` the network itself runs in that type.
+    `temperature` is [R]; `class_means` is [M, C, C], in the type that everything is computed in; `class_weights` [C]
+    multiplies each row's own weight; with `autocast` the network itself runs in that type.
     """
 
     module: nn.Module
-    rule: Rule
-    temperature: float
+    rule: RulePack
+    temperature: Tensor
     class_means: Tensor
     class_weights: Tensor | None = None
     autocast: torch.dtype | None = None
+
+    def take(self, students: Sequence[int]) -> Problem:
+        """The problem of these students alone."""
+        return replace(self, rule=self.rule.take(students), temperature=self.temperature[list(students)])
 
     def logits(self, theta: Tensors, rows: Rows, masks: Tensor | None = None) -> Tensor:
         """Student logits [R, N, C] in float32 or better; `masks` [R, N, K] are the dropout of the hidden units."""
@@ -80,6 +84,21 @@ class Problem:
 
 
 @dataclass(frozen=True)
+class Schedule:
+    """Learning rates [R] float64, which rise in proportion to the step over the first `warm_up` steps."""
+
+    rates: Tensor
+    warm_up: int = 0
+
+    def __call__(self, step: int) -> Tensor:
+        return self.rates * min(1.0, (step + 1) / max(self.warm_up, 1))
+
+    def take(self, students: Sequence[int]) -> Schedule:
+        """The learning rates of these students alone."""
+        return replace(self, rates=self.rates[list(students)])
+
+
+@dataclass(frozen=True)
 class Step:
     """`(state, inner, outer, progress, masks) -> (state, measures [R])` on one worker's part of a global batch.
 
@@ -92,8 +111,17 @@ class Step:
     optimizer: Optimizer
     fusion_optimizer: Optimizer
     worker: Worker
-    learning_rate: Callable[[int], Tensor]
+    learning_rate: Schedule
     fusion_learning_rate: Tensor
+
+    def take(self, students: Sequence[int]) -> Step:
+        """The step of these students alone."""
+        return replace(
+            self,
+            problem=self.problem.take(students),
+            learning_rate=self.learning_rate.take(students),
+            fusion_learning_rate=self.fusion_learning_rate[list(students)],
+        )
 
     def __call__(
         self, state: State, inner: Rows, outer: Rows | None, progress: float, masks: Tensor | None = None

@@ -1,0 +1,93 @@
+"""The rules of a pack as one rule: students whose rules are equal are weighed together.
+
+N rows, M teachers, R students in the pack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from tgeokd_ray.objectives.points import Context, Points
+from tgeokd_ray.objectives.rules import Rule
+
+
+@dataclass(frozen=True)
+class Group:
+    """A rule, the students that it weighs by their places in the pack, and what its parameters' names begin with."""
+
+    rule: Rule
+    students: tuple[int, ...]
+    prefix: str
+
+    def own(self, omega: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The rule's parameters under its own names, all R of them."""
+        return {name.removeprefix(self.prefix): v for name, v in omega.items() if name.startswith(self.prefix)}
+
+
+@dataclass(frozen=True)
+class RulePack:
+    """One rule for each of R students. Parameters keep the axis R of the pack: a group's are zero for the others.
+
+    With a single group, names and numbers are those of its rule.
+    """
+
+    groups: tuple[Group, ...]
+    num_students: int
+
+    @classmethod
+    def of(cls, rules: Sequence[Rule]) -> RulePack:
+        """Equal rules become one group, in the order in which they first come."""
+        distinct: list[Rule] = []
+        for rule in rules:
+            if rule not in distinct:
+                distinct.append(rule)
+        places = [tuple(r for r, one in enumerate(rules) if one == rule) for rule in distinct]
+        prefixes = [f"{number}." if len(distinct) > 1 else "" for number in range(len(distinct))]
+        return cls(tuple(map(Group, distinct, places, prefixes)), len(rules))
+
+    @property
+    def learned(self) -> bool:
+        """Whether an outer step moves the parameters of any student's rule."""
+        return any(group.rule.learned for group in self.groups)
+
+    def init(self, seeds: Sequence[int], num_classes: int, num_teachers: int) -> dict[str, Tensor]:
+        """omega {name: [R, ...]}, one seed per student."""
+        omega = {}
+        for group in self.groups:
+            own = group.rule.init([seeds[r] for r in group.students], num_classes, num_teachers)
+            for name, value in own.items():
+                whole = value.new_zeros(self.num_students, *value.shape[1:])
+                whole[list(group.students)] = value
+                omega[group.prefix + name] = whole
+        return omega
+
+    def weights(self, omega: Mapping[str, Tensor], points: Points, context: Context) -> Tensor:
+        """Weights [R, N, 1 + M] of every student by its own rule."""
+        if len(self.groups) == 1:
+            return self.groups[0].rule.weights(omega, points, context)
+        parts = [self._part(group, omega, points, context) for group in self.groups]
+        order = [r for group in self.groups for r in group.students]
+        back = sorted(range(len(order)), key=order.__getitem__)
+        return torch.cat(parts)[back]
+
+    def take(self, students: Sequence[int]) -> RulePack:
+        """The rules of these students, in this order; the names of parameters stay."""
+        places = {r: place for place, r in enumerate(students)}
+        kept = [
+            replace(group, students=tuple(places[r] for r in group.students if r in places)) for group in self.groups
+        ]
+        return RulePack(tuple(group for group in kept if group.students), len(students))
+
+    def own(self, omega: Mapping[str, Tensor], student: int) -> dict[str, Tensor]:
+        """The parameters of one student's rule, as that rule names them, without the axis R."""
+        (group,) = (group for group in self.groups if student in group.students)
+        return {name: value[student] for name, value in group.own(omega).items()}
+
+    def _part(self, group: Group, omega: Mapping[str, Tensor], points: Points, context: Context) -> Tensor:
+        own = {name: value[list(group.students)] for name, value in group.own(omega).items()}
+        seen = replace(points, student_logits=points.student_logits[list(group.students)])
+        return group.rule.weights(own, seen, context)
