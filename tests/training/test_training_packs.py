@@ -65,6 +65,23 @@ def test_rules_without_parameters_beside_a_frozen_network_end_as_alone(small) ->
         assert_same(one, run(replace(spec, root=str(small.root / "alone")))[0], 1e-12)
 
 
+def test_with_exact_sums_packs_and_runs_alone_end_in_the_same_bits(small) -> None:  # type: ignore[no-untyped-def]
+    specs = [small.spec(name, model_seeds=(seed,), exact_sums=True) for seed, name in enumerate("abc")]
+    for one, spec in zip(run(*specs), specs, strict=True):
+        assert one.digest == run(replace(spec, root=str(small.root / "alone")))[0].digest
+
+
+def test_exact_sums_keep_float32_parameters_near_those_of_float64(small) -> None:  # type: ignore[no-untyped-def]
+    rule = {"rule": {"kind": "constant", "value": 0.5}}
+    exact, double = (
+        run(small.spec("exact", exact_sums=True, **rule)),
+        run(small.spec("double", precision="fp64", **rule)),
+    )
+    for name, value in parameters(exact[0]).items():
+        assert value.dtype == torch.float32
+        torch.testing.assert_close(value.double(), parameters(double[0])[name], atol=1e-4, rtol=0)
+
+
 def test_each_stops_by_its_own_patience_and_the_pack_shrinks(small) -> None:  # type: ignore[no-untyped-def]
     rates = (0.3, 0.1, 0.03, 0.001)
     specs = [

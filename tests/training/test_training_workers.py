@@ -37,13 +37,16 @@ def test_collectives_are_weighted_means_forward_and_backward() -> None:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(("precision", "bound"), [("fp64", 1e-12), ("fp32", 1e-5)])
+@pytest.mark.parametrize(
+    ("precision", "exact", "bound"), [("fp64", False, 1e-12), ("fp32", False, 1e-5), ("fp32", True, 1e-8)]
+)
 def test_e1_two_and_three_workers_end_where_one_does(  # type: ignore[no-untyped-def]
-    small, tmp_path: Path, precision: str, bound: float
+    small, tmp_path: Path, precision: str, exact: bool, bound: float
 ) -> None:
     """48 bilevel steps with centring and clipping through Adam, and with dropout, whose masks follow the lanes."""
     spec = small.spec(
         precision=precision,
+        exact_sums=exact,
         epochs=8,
         patience=8,
         optimizer=OptimizerSpec(kind="adam", learning_rate=1e-3, clip_norm=0.5),

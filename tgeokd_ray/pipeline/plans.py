@@ -157,6 +157,7 @@ def _spec(job: Job, model: Model, training: Training, **places: Any) -> RunSpec:
         oversample=training.oversample,
         metric=job.metric,
         precision=job.precision,
+        exact_sums=training.exact_sums,
         data_seed=job.seed,
         checkpoint_seconds=job.checkpoint_seconds,
         **places,

@@ -30,7 +30,7 @@ from tgeokd_ray.training.steps import Problem, Schedule, Step
 from tgeokd_ray.training.worker import Worker
 
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp64": None}
-DTYPES = {"fp32": torch.float32, "bf16": torch.float32, "fp64": torch.float64}
+STORED = {"fp32": torch.float32, "bf16": torch.float32, "fp64": torch.float64}
 
 
 def train_run(pack: Pack, inputs: Sequence[str], worker: Worker, source: Source, progress: Progress) -> list[Artifact]:
@@ -72,6 +72,7 @@ def train_run(pack: Pack, inputs: Sequence[str], worker: Worker, source: Source,
 
 def _step(pack: Pack, rule: RulePack, data: RunData, worker: Worker) -> Step:
     device, spec = worker.device, pack.shared
+    computed = torch.float64 if spec.exact_sums and spec.precision == "fp32" else STORED[spec.precision]
     module = _build(spec, data, pack.students[0].seed)
 
     def per_student(values: Iterable[float], dtype: torch.dtype) -> Tensor:
@@ -80,8 +81,8 @@ def _step(pack: Pack, rule: RulePack, data: RunData, worker: Worker) -> Step:
     problem = Problem(
         module=module.to(device),
         rule=rule,
-        temperature=per_student((one.temperature for one in pack.students), DTYPES[spec.precision]),
-        class_means=data.class_means.to(device, DTYPES[spec.precision]),
+        temperature=per_student((one.temperature for one in pack.students), computed),
+        class_means=data.class_means.to(device, computed),
         class_weights=_class_weights(spec, data).to(device) if spec.class_weights == "balanced" else None,
         autocast=AUTOCAST[spec.precision],
     )
@@ -121,7 +122,7 @@ def _start(pack: Pack, data: RunData, step: Step) -> State:
     drawn = {seed: _build(spec, data, seed) for seed in dict.fromkeys(seeds)}
     theta = stack([drawn[seed] for seed in seeds])
     omega = step.problem.rule.init(seeds, len(data.table.classes), len(data.logits))
-    dtype = DTYPES[spec.precision]
+    dtype = STORED[spec.precision]
     theta, omega = ({name: value.to(device, dtype) for name, value in part.items()} for part in (theta, omega))
     num_students = len(seeds)
     return State(
@@ -131,7 +132,7 @@ def _start(pack: Pack, data: RunData, step: Step) -> State:
         omega_moments=step.fusion_optimizer.init(omega) if omega else {},
         best_theta=dict(theta),
         best_omega=dict(omega),
-        totals={name: torch.zeros(num_students, device=device, dtype=dtype) for name in ("loss", "ratio")},
+        totals={name: torch.zeros(num_students, device=device, dtype=torch.float64) for name in ("loss", "ratio")},
         best=torch.full((num_students,), -float("inf"), dtype=torch.float64, device=device),
         best_epoch=torch.full((num_students,), -1, dtype=torch.int64, device=device),
         ended=torch.full((num_students,), -1, dtype=torch.int64, device=device),

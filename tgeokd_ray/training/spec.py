@@ -24,7 +24,7 @@ PLACES = (
     "cache_bytes",
 )
 # Raised when the same spec and parents are to give other parameters than before.
-TRAINING = 1
+TRAINING = 2
 HIGHER_IS_BETTER = {"auc": True, "accuracy": True, "macro_f1": True, "average_precision": True, "nll": False}
 
 
@@ -46,7 +46,8 @@ class RunSpec:
     Paths are artifact versions. `model_seeds` has one entry per student of the pack (R); data and order come from
     `data_seed`. `arguments()` is what the artifact's digest covers: all but PLACES. With `ensemble` the pack's
     students, each trained and stopped on its own, become one model: the mean of their probabilities. With `folds` > 1
-    the rows of `fold` teach nothing.
+    the rows of `fold` teach nothing. `exact_sums` takes the steps of float32 parameters in float64, so that the order
+    of a sum, and with it the number of workers or of students side by side, is lost in the rounding.
     """
 
     name: str
@@ -73,6 +74,7 @@ class RunSpec:
     class_weights: str = "none"
     oversample: int = 1
     precision: str = "fp32"
+    exact_sums: bool = False
     data_seed: int = 0
     model_seeds: tuple[int, ...] = (0,)
     ensemble: bool = False

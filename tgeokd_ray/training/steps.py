@@ -28,8 +28,9 @@ Measures = dict[str, Tensor]
 class Problem:
     """What a step optimises: the students' module, the rules that weigh labels against teachers, and how rows count.
 
-    `temperature` is [R]; `class_means` is [M, C, C], in the type that everything is computed in; `class_weights` [C]
-    multiplies each row's own weight; with `autocast` the network itself runs in that type.
+    `temperature` is [R]; `class_means` is [M, C, C], in the type that steps are computed in, which may be wider than that
+    of the parameters; `class_weights` [C] multiplies each row's own weight; with `autocast` the network itself runs in
+    that type.
     """
 
     module: nn.Module
@@ -43,11 +44,15 @@ class Problem:
         """The problem of these students alone."""
         return replace(self, rule=self.rule.take(students), temperature=self.temperature[list(students)])
 
+    def leaves(self, tensors: Tensors, *, moved: bool = True) -> Tensors:
+        """The tensors as leaves in the type that everything is computed in."""
+        return {name: v.detach().to(self.class_means.dtype).requires_grad_(moved) for name, v in tensors.items()}
+
     def logits(self, theta: Tensors, rows: Rows, masks: Tensor | None = None) -> Tensor:
         """Student logits [R, N, C] in float32 or better; `masks` [R, N, K] are the dropout of the hidden units."""
         own = () if masks is None else (masks,)
         with torch.autocast(rows.numeric.device.type, dtype=self.autocast, enabled=self.autocast is not None):
-            numeric = rows.numeric.to(self.class_means.dtype)
+            numeric = rows.numeric.to(next(iter(theta.values())).dtype)
             logits = apply(self.module, theta, numeric, rows.categorical, own=own)
         return logits.float() if self.autocast is not None else logits
 
@@ -73,7 +78,7 @@ class Problem:
 
     def losses(self, logits: Tensor, rows: Rows) -> Tensor:
         """Losses [R, N, 1 + M]: the labels' first, then each teacher's."""
-        teachers = rows.logits if self.class_means.shape[0] else None
+        teachers = rows.logits.to(logits.dtype) if self.class_means.shape[0] else None
         return source_losses(logits, teachers, rows.labels, temperature=self.temperature)
 
     def outer_loss(self, theta: Tensors, rows: Rows) -> Tensor:
@@ -128,8 +133,7 @@ class Step:
     ) -> tuple[State, Measures]:
         problem, worker = self.problem, self.worker
         bilevel = outer is not None and problem.rule.learned
-        theta = {name: value.detach().requires_grad_() for name, value in state.theta.items()}
-        omega = {name: value.detach().requires_grad_(bilevel) for name, value in state.omega.items()}
+        theta, omega = problem.leaves(state.theta), problem.leaves(state.omega, moved=bilevel)
         logits = problem.logits(theta, inner, masks)
         points = problem.points(logits, inner)
         context = Context(progress=progress, generator=None, mean=worker.global_mean)
@@ -144,6 +148,7 @@ class Step:
         measures = self._measures(losses, ratio, points)
         averaged = worker.mean(gradients | measures, weight)
         measures = {name: averaged.pop(name) for name in measures}
+        averaged = _rounded(averaged, state.theta)
         new_theta, new_moments = self.optimizer.update(state.theta, averaged, state.moments, rate)
         new = replace(state, theta=new_theta, moments=new_moments, step=state.step + 1)
         if bilevel:
@@ -153,6 +158,7 @@ class Step:
             )
             slope = ratio_gradient(gradients, coefficients, pulled)
             fusion = worker.mean(fusion_gradient(omega, ratio, slope, points, context), weight)
+            fusion = _rounded(fusion, state.omega)
             new_omega, new_omega_moments = self.fusion_optimizer.update(
                 state.omega, fusion, state.omega_moments, self.fusion_learning_rate
             )
@@ -160,10 +166,10 @@ class Step:
         return new, measures
 
     def _outer_gradient(self, theta: Tensors, outer: Rows) -> Tensors:
-        leaves = {name: value.detach().requires_grad_() for name, value in theta.items()}
+        leaves = self.problem.leaves(theta)
         loss = self.problem.outer_loss(leaves, outer)
         gradients = dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
-        return self.worker.mean(gradients, self.problem.row_weights(outer).sum())
+        return _rounded(self.worker.mean(gradients, self.problem.row_weights(outer).sum()), theta)
 
     @torch.no_grad()
     def _measures(self, losses: Tensor, ratio: Tensor, points: Points) -> Measures:
@@ -174,3 +180,9 @@ class Step:
             "loss": ((losses * ratio).sum(-1) * weights).sum(-1) / total,
             "ratio": (ratio[..., 1:].sum(-1) * weights).sum(-1) / total,
         }
+
+
+def _rounded(sums: Tensors, like: Tensors) -> Tensors:
+    """Sums over all rows of all workers in the type of the parameters: only here are sums in float64 rounded, which
+    hides the order that they were taken in."""
+    return {name: value.to(like[name].dtype) for name, value in sums.items()}
