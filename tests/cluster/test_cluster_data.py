@@ -16,7 +16,7 @@ from tgeokd_ray.cluster.data import RayDataReader, ray_map
 from tgeokd_ray.cluster.source import ClusterSource
 from tgeokd_ray.cluster.store import share
 from tgeokd_ray.errors import DataError, IntegrityError, ResourceError
-from tgeokd_ray.feed import DirectReader, EncodedTable, LogitsTable
+from tgeokd_ray.feed import DirectReader, EncodedTable, LogitsTable, Wanted
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(100), pytest.mark.usefixtures("cluster")]
 
@@ -69,11 +69,12 @@ def test_units_are_those_of_the_direct_reader(encoded: tuple[Artifact, Artifact]
     table = EncodedTable.open(encoded[0].path)
     logits = LogitsTable.open(encoded[1].path, table)
     source = ClusterSource("ray_data", share({}))
-    reader = source.reader(table, [logits], "train")
+    wanted = Wanted(table, ("train",), (logits,))
+    reader = source.reader(wanted)
     assert isinstance(reader, RayDataReader)
     units = table.units("train")
     units = [units[k] for k in (4, 0, 5, 3, 1)]
-    expected = list(ClusterSource("direct", share({})).reader(table, [logits], "train")(units))
+    expected = list(ClusterSource("direct", share({})).reader(wanted)(units))
     found = list(reader(units))
     assert [unit.num_rows for unit in found] == [40, 40, 17, 40, 40]
     for ours, theirs in zip(found, expected, strict=True):

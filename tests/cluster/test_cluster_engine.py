@@ -17,7 +17,7 @@ from tgeokd_ray.cluster import engine, store, visibility
 from tgeokd_ray.cluster.connect import Connection
 from tgeokd_ray.errors import ConfigError, ResourceError
 from tgeokd_ray.events import Silent
-from tgeokd_ray.feed import DirectReader, EncodedTable, LogitsTable, decode
+from tgeokd_ray.feed import DirectReader, EncodedTable, LogitsTable, Wanted, decode
 from tgeokd_ray.feed.rows import Rows, concatenate
 from tgeokd_ray.pipeline.plans import students_plan
 
@@ -103,13 +103,14 @@ def test_class_means_and_rows_are_put_once_for_all_runs_of_a_plan(
     opened = LogitsTable.open(logits.path)
     means, table = opened.class_means, EncodedTable.open(plan([])[0].table)
     assert (puts[0] == means).all()
-    assert len(puts) == 1 + 4 * len(fields(Rows)), "train, outer, valid and test, each with its columns"
-    for joined, split in (((opened,), "train"), ((), "outer"), ((), "valid"), ((), "test")):
-        rows = sources[0].rows(table, joined, split)
-        direct = [decode(piece, 2) for piece in DirectReader(table, joined, split)(table.units(split))]
+    assert len(puts) == 1 + 5 * len(fields(Rows)), "train with outer, train, outer, valid, test, each with its columns"
+    for joined, splits in (((opened,), ("train", "outer")), ((opened,), ("train",)), ((), ("outer",)), ((), ("test",))):
+        wanted = Wanted(table, splits, joined)
+        rows = sources[0].rows(wanted)
+        direct = [decode(piece, 2) for piece in DirectReader(table, joined, *splits)(wanted.units)]
         for ours, theirs in zip(rows.tensors(), concatenate(direct).tensors(), strict=True):
             assert torch.equal(ours, theirs)
-    assert sources[0].rows(table, (), "train") is None, "a teacher's own rows were not asked for"
+    assert sources[0].rows(Wanted(table, ("train",))) is None, "a teacher's own rows were not asked for"
     for spec in plan([]):
         (path,) = spec.logits
         found = sources[0].class_means(LogitsTable.open(path))

@@ -13,7 +13,7 @@ from tgeokd_ray.cluster.source import ClusterSource
 from tgeokd_ray.cluster.store import share
 from tgeokd_ray.config.resolve import resolve
 from tgeokd_ray.events import Silent
-from tgeokd_ray.feed import DirectReader, EncodedTable, decode
+from tgeokd_ray.feed import DirectReader, EncodedTable, Wanted, decode
 from tgeokd_ray.feed.rows import concatenate
 from tgeokd_ray.pipeline.job import Place, run_stage
 from tgeokd_ray.tables.cards import PACKAGED
@@ -35,7 +35,7 @@ def test_each_kind_of_model_gets_its_own_view(tmp_path: Path) -> None:
     shared = share_rows(runs, ClusterSource("direct", share({})))
     for kind, columns in (("teachers", 18), ("students", 16)):
         view = EncodedTable.open(table.path, model=kind)
-        rows = shared.get(view, (), "valid")
+        rows = shared.get(Wanted(view, ("valid",)))
         assert rows is not None
         assert rows.numeric.shape[1] == columns
         direct = [decode(piece, 2) for piece in DirectReader(view, (), "valid")(view.units("valid"))]

@@ -34,6 +34,7 @@ def some_rows(covered: Tensor, filler: float = 0.0) -> Rows:
         weights=torch.rand(N, generator=generator) + 0.5,
         logits=torch.where(covered.bool().unsqueeze(-1), logits, filler),
         covered=covered,
+        ratios=torch.empty(N, 0, 1 + teachers),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from tgeokd_ray.cluster.data import RayDataReader
 from tgeokd_ray.cluster.shared_rows import SharedRows
 from tgeokd_ray.cluster.store import Shared
-from tgeokd_ray.feed import DirectReader, EncodedTable, LogitsTable, Rows, UnitReader
+from tgeokd_ray.feed import DirectReader, LogitsTable, Rows, UnitReader, Wanted
 
 FeedKind = Literal["direct", "ray_data"]
 
@@ -26,12 +25,12 @@ class ClusterSource:
     means: Shared
     shared: SharedRows = field(default_factory=lambda: SharedRows({}))
 
-    def reader(self, table: EncodedTable, logits: Sequence[LogitsTable], split: str) -> UnitReader:
-        direct = DirectReader(table, logits, split)
+    def reader(self, wanted: Wanted) -> UnitReader:
+        direct = DirectReader(wanted.table, wanted.logits, *wanted.splits, ratios=wanted.ratios)
         return RayDataReader(direct) if self.feed == "ray_data" else direct
 
-    def rows(self, table: EncodedTable, logits: Sequence[LogitsTable], split: str) -> Rows | None:
-        return self.shared.get(table, logits, split)
+    def rows(self, wanted: Wanted) -> Rows | None:
+        return self.shared.get(wanted)
 
     def class_means(self, logits: LogitsTable) -> NDArray[np.float32]:
         means = self.means.get().get(str(logits.artifact.path))

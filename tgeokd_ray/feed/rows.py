@@ -1,6 +1,6 @@
 """Rows as tensors, and the one place where Arrow becomes torch.
 
-N rows, P numeric columns, F categorical columns, M teachers, C classes.
+N rows, P numeric columns, F categorical columns, M teachers, C classes, Q stored ratios.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from tgeokd_ray.errors import IntegrityError, Problem
 class Rows:
     """`row_id` [N] int64, `numeric` [N, P] float32, `categorical` [N, F] fused ids, `labels` [N] class indices,
     `weights` [N] float32, `logits` [N, M, C] float32; `covered` [N, M] uint8 is 0 where a teacher has no logits for a
-    row, and [N, 0] where every teacher has some for all.
+    row, and [N, 0] where every teacher has some for all; `ratios` [N, Q, M + 1] float32 are u of every teacher and the
+    gate of stored ratios.
 
     Ids and labels are int64 in a batch and int32 as stored (`as_batch` widens them). The tensors may be views of
     read-only memory that others share: never write into them.
@@ -37,6 +38,7 @@ class Rows:
     weights: Tensor
     logits: Tensor
     covered: Tensor
+    ratios: Tensor
 
     def __len__(self) -> int:
         return self.row_id.shape[0]
@@ -103,11 +105,12 @@ def decode(table: pa.Table, num_classes: int) -> Rows:
 
     Columns row_id and label; numeric, categorical and weight where the table has them (weight 1 otherwise), and after
     numeric and categorical what teacher_numeric and teacher_categorical hold; logits_0, logits_1, ... for M teachers,
-    and covered_0, ... for those that lack rows. IntegrityError for a null.
+    covered_0, ... for those that lack rows, and ratio_0, ... for stored ratios. IntegrityError for a null.
     """
     names, rows = set(table.column_names), table.num_rows
     teachers = list(takewhile(lambda m: f"logits_{m}" in names, count()))
     logits = [_tensor(table, f"logits_{m}") for m in teachers]
+    ratios = [_tensor(table, name) for name in takewhile(names.__contains__, (f"ratio_{q}" for q in count()))]
     return Rows(
         row_id=_tensor(table, "row_id"),
         numeric=_features(table, "numeric", torch.float32),
@@ -116,6 +119,7 @@ def decode(table: pa.Table, num_classes: int) -> Rows:
         weights=_tensor(table, "weight") if "weight" in names else torch.ones(rows),
         logits=_side_by_side(logits) if logits else torch.empty(rows, 0, num_classes),
         covered=_covered(table, teachers),
+        ratios=_side_by_side(ratios) if ratios else torch.empty(rows, 0, 1 + len(teachers)),
     )
 
 
@@ -136,9 +140,9 @@ def _covered(table: pa.Table, teachers: Sequence[int]) -> Tensor:
     return torch.stack([_tensor(table, name) if name in table.column_names else whole for name in names], dim=1)
 
 
-def _side_by_side(logits: Sequence[Tensor]) -> Tensor:
-    """[N, M, C]; one teacher's stay a view."""
-    return logits[0].unsqueeze(1) if len(logits) == 1 else torch.stack(list(logits), dim=1)
+def _side_by_side(parts: Sequence[Tensor]) -> Tensor:
+    """[N, K] of each of M as [N, M, K]; a single one stays a view."""
+    return parts[0].unsqueeze(1) if len(parts) == 1 else torch.stack(list(parts), dim=1)
 
 
 def _tensor(table: pa.Table, name: str) -> Tensor:

@@ -112,9 +112,9 @@ class EncodedTable:
         """The manifest's entry of a shard; IntegrityError if there is none."""
         return self._shards.entry(shard)
 
-    def label_counts(self, split: str) -> NDArray[np.int64]:
-        """Rows per class of a split, [C]."""
-        counts = np.asarray([unit.labels for unit in self.units(split)], dtype=np.int64)
+    def label_counts(self, *splits: str) -> NDArray[np.int64]:
+        """Rows per class of these splits together, [C]."""
+        counts = np.asarray([unit.labels for split in splits for unit in self.units(split)], dtype=np.int64)
         total: NDArray[np.int64] = counts.reshape(-1, len(self.classes)).sum(axis=0)
         return total
 

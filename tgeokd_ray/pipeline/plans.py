@@ -77,7 +77,7 @@ def teacher_plan(job: Job, card: str, table: Artifact, root: Path, folder: Path)
             root=str(root),
             folder=str(folder),
             table=str(table.path),
-            split=job.teacher.split,
+            splits=(job.teacher.split,),
             fold=fold,
             folds=folds,
         )

@@ -15,9 +15,12 @@ from torch import Tensor
 from tgeokd_ray.errors import DataError
 from tgeokd_ray.feed.batches import Feed, Rows, as_stored
 from tgeokd_ray.feed.folds import HiddenFold
+from tgeokd_ray.feed.ratios import RatiosTable
 from tgeokd_ray.feed.reader import DirectReader, UnitReader
 from tgeokd_ray.feed.sampler import Sampler, oversampling_factors
 from tgeokd_ray.feed.table import EncodedTable, LogitsTable
+from tgeokd_ray.feed.wanted import Wanted
+from tgeokd_ray.objectives.settings import LEARNED_RULES
 from tgeokd_ray.training.spec import RunSpec
 from tgeokd_ray.training.worker import Worker
 
@@ -27,11 +30,11 @@ OUTER_SEED = 7_919
 class Source(Protocol):
     """Where rows and class means come from: the files themselves, or a cluster's streams and its object store."""
 
-    def reader(self, table: EncodedTable, logits: Sequence[LogitsTable], split: str) -> UnitReader:
-        """A reader of this split's units, joined with the logits given."""
+    def reader(self, wanted: Wanted) -> UnitReader:
+        """A reader of the units wanted, with logits and ratios beside the rows."""
 
-    def rows(self, table: EncodedTable, logits: Sequence[LogitsTable], split: str) -> Rows | None:
-        """All rows of a split in stored order where they lie in memory that workers share; None: read them."""
+    def rows(self, wanted: Wanted) -> Rows | None:
+        """The rows in stored order where they lie in memory that workers share; None: read them."""
 
     def class_means(self, logits: LogitsTable) -> NDArray[np.float32]:
         """Mean teacher distribution per class, [C, C]."""
@@ -40,11 +43,11 @@ class Source(Protocol):
 class DirectSource:
     """Files on a disk that this process sees, read ahead by a thread."""
 
-    def reader(self, table: EncodedTable, logits: Sequence[LogitsTable], split: str) -> UnitReader:
-        return DirectReader(table, logits, split)
+    def reader(self, wanted: Wanted) -> UnitReader:
+        return DirectReader(wanted.table, wanted.logits, *wanted.splits, ratios=wanted.ratios)
 
-    def rows(self, table: EncodedTable, logits: Sequence[LogitsTable], split: str) -> Rows | None:
-        del table, logits, split
+    def rows(self, wanted: Wanted) -> Rows | None:
+        del wanted
         return None
 
     def class_means(self, logits: LogitsTable) -> NDArray[np.float32]:
@@ -70,8 +73,8 @@ class OuterStream:
 
 @dataclass(frozen=True)
 class RunData:
-    """Opened artifacts of a run and its feeds. `outer` is None where the rule learns nothing; `class_means` [M, C, C]
-    holds the mean teacher distribution of the train rows of every class."""
+    """Opened artifacts of a run and its feeds. `outer` is None where no rule learns; `class_means` [M, C, C] holds the
+    mean teacher distribution of the train rows of every class."""
 
     table: EncodedTable
     logits: tuple[LogitsTable, ...]
@@ -86,40 +89,52 @@ class RunData:
         return self.passes[split].sequential(self.evaluation_rows)
 
 
-def open_data(spec: RunSpec, worker: Worker, source: Source, *, learned: bool) -> RunData:
-    """Open the artifacts that `spec` names and set up the feeds; DataError for a split without rows."""
+def train_rows(spec: RunSpec) -> Wanted:
+    """What the inner steps of a run read."""
     table = EncodedTable.open(Path(spec.table), model=spec.kind)
     logits = tuple(LogitsTable.open(Path(path), table) for path in spec.logits)
-    for split in (spec.split, "valid", "test", *((spec.outer_split,) if learned else ())):
+    return Wanted(table, spec.splits, logits, tuple(RatiosTable.open(Path(path), table) for path in spec.ratios))
+
+
+def all_wanted(spec: RunSpec) -> list[Wanted]:
+    """All that `open_data` will ask for, also where there are no rows, which is refused there."""
+    train = train_rows(spec)
+    others = ["valid", "test", *((spec.outer_split,) if spec.rule["kind"] in LEARNED_RULES else ())]
+    return [train, *(Wanted(train.table, (split,)) for split in others)]
+
+
+def open_data(spec: RunSpec, worker: Worker, source: Source, *, learned: bool) -> RunData:
+    """Open the artifacts that `spec` names and set up the feeds; DataError for a split without rows."""
+    train = train_rows(spec)
+    table, logits = train.table, train.logits
+    for split in (*spec.splits, "valid", "test", *((spec.outer_split,) if learned else ())):
         if not table.splits.get(split):
             raise DataError(
                 f"split {split!r} of table {table.label} has no rows, and run {spec.name} needs them",
                 fix="give it a share under `splits` in the card",
             )
 
-    def feed(split: str, sources: Sequence[LogitsTable], rows: int, seed: int, repeats: Sequence[int] | None) -> Feed:
-        sampler = Sampler(table.units(split), rows, seed, repeats=repeats)
-        reader = source.reader(table, sources, split)
+    def feed(wanted: Wanted, rows: int, seed: int, repeats: Sequence[int] | None = None) -> Feed:
         return Feed(
-            reader,
-            sampler,
+            source.reader(wanted),
+            Sampler(wanted.units, rows, seed, repeats=repeats),
             rank=worker.rank,
             world=worker.size,
             cache_bytes=spec.cache_bytes,
-            shared=source.rows(table, sources, split),
-            prepare=HiddenFold(spec.fold, spec.folds) if spec.folds > 1 and split == spec.split else as_stored,
+            shared=source.rows(wanted),
+            prepare=HiddenFold(spec.fold, spec.folds) if spec.folds > 1 and wanted is train else as_stored,
         )
 
-    repeats = oversampling_factors(table.label_counts(spec.split), spec.oversample) if spec.oversample > 1 else None
+    counts = table.label_counts(*spec.splits)
+    repeats = oversampling_factors(counts, spec.oversample) if spec.oversample > 1 else None
     outer_rows = min(spec.fusion.batch_rows, table.splits.get(spec.outer_split, 0))
+    outer = Wanted(table, (spec.outer_split,))
     return RunData(
         table=table,
         logits=logits,
-        train=feed(spec.split, logits, spec.batch_rows, spec.data_seed, repeats),
-        outer=OuterStream(feed(spec.outer_split, (), outer_rows, spec.data_seed + OUTER_SEED, None))
-        if learned
-        else None,
-        passes={split: feed(split, (), spec.evaluation_rows, 0, None) for split in ("valid", "test")},
+        train=feed(train, spec.batch_rows, spec.data_seed, repeats),
+        outer=OuterStream(feed(outer, outer_rows, spec.data_seed + OUTER_SEED)) if learned else None,
+        passes={split: feed(Wanted(table, (split,)), spec.evaluation_rows, 0) for split in ("valid", "test")},
         class_means=_class_means(logits, source, len(table.classes)),
         evaluation_rows=spec.evaluation_rows,
     )

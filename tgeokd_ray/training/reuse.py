@@ -15,9 +15,11 @@ METRICS_BYTES = 64 << 20
 
 
 def parents(spec: RunSpec) -> dict[str, Artifact]:
-    """The artifacts that the run's result is made from, by role: `table`, and `logits` (numbered when several)."""
-    roles = ["logits"] if len(spec.logits) == 1 else [f"logits_{m}" for m in range(len(spec.logits))]
-    paths = {"table": spec.table, **dict(zip(roles, spec.logits, strict=True))}
+    """The artifacts that the run's result is made from, by role: `table`, and `logits` and `ratios` (numbered when
+    several)."""
+    paths = {"table": spec.table}
+    for role, those in (("logits", spec.logits), ("ratios", spec.ratios)):
+        paths |= {role if len(those) == 1 else f"{role}_{k}": path for k, path in enumerate(those)}
     return {role: open_artifact(Path(path)) for role, path in paths.items()}
 
 

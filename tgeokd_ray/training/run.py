@@ -111,7 +111,7 @@ def _build(spec: RunSpec, data: RunData, seed: int) -> torch.nn.Module:
 
 def _class_weights(spec: RunSpec, data: RunData) -> Tensor:
     """Rows of every class weigh the same in sum, the mean weight of a row is 1; a class without rows weighs 0."""
-    counts = torch.as_tensor(data.table.label_counts(spec.split), dtype=torch.float64)
+    counts = torch.as_tensor(data.table.label_counts(*spec.splits), dtype=torch.float64)
     present = (counts > 0).sum()
     return torch.where(counts > 0, counts.sum() / (present * counts.clamp_min(1)), 0.0).float()
 

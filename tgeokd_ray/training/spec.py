@@ -18,6 +18,7 @@ PLACES = (
     "folder",
     "table",
     "logits",
+    "ratios",
     "log_every",
     "checkpoint_seconds",
     "evaluation_rows",
@@ -57,7 +58,8 @@ class RunSpec:
     folder: str
     table: str
     logits: tuple[str, ...] = ()
-    split: str = "train"
+    ratios: tuple[str, ...] = ()
+    splits: tuple[str, ...] = ("train",)
     fold: int = 0
     folds: int = 1
     outer_split: str = "outer"

@@ -1,0 +1,36 @@
+"""What a run asks of a table: which rows, and what stands beside them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tgeokd_ray.feed.ratios import RatiosTable
+from tgeokd_ray.feed.table import EncodedTable, LogitsTable
+from tgeokd_ray.feed.units import Unit
+
+Key = tuple[str, bool, tuple[str, ...], tuple[str, ...], tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Rows of one or more splits, as the table shows them, with each teacher's logits and each stored ratio beside."""
+
+    table: EncodedTable
+    splits: tuple[str, ...]
+    logits: tuple[LogitsTable, ...] = ()
+    ratios: tuple[RatiosTable, ...] = ()
+
+    @property
+    def units(self) -> tuple[Unit, ...]:
+        """The row groups, split by split, in stored order."""
+        return tuple(unit for split in self.splits for unit in self.table.units(split))
+
+    @property
+    def rows(self) -> int:
+        return sum(unit.rows for unit in self.units)
+
+    @property
+    def key(self) -> Key:
+        """What tells it from others: equal for the same rows with the same beside them."""
+        logits, ratios = (tuple(str(one.artifact.path) for one in part) for part in (self.logits, self.ratios))
+        return str(self.table.artifact.path), self.table.whole, logits, ratios, self.splits
