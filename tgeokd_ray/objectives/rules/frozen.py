@@ -1,0 +1,38 @@
+"""The fusion network as it was drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from tgeokd_ray.objectives.options import require
+from tgeokd_ray.objectives.points import Context, Points
+from tgeokd_ray.objectives.rules.rule import level_shares, require_teacher
+from tgeokd_ray.objectives.rules.scoring import features_check, fusion_networks, hidden_check, source_scores
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """The untrained fusion network: what the published code of Hu et al. amounts to."""
+
+    features: str = "paper"
+    hidden: int = 32
+
+    kind: ClassVar[str] = "frozen"
+    learned: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        require(self.kind, [features_check(self.features), hidden_check(self.hidden)])
+
+    def init(self, seeds: Sequence[int], num_classes: int, num_teachers: int) -> dict[str, Tensor]:
+        require_teacher(self.kind, num_teachers)
+        return fusion_networks(seeds, self.features, self.hidden, num_classes, num_teachers)
+
+    def weights(self, omega: Mapping[str, Tensor], points: Points, context: Context) -> Tensor:
+        with torch.no_grad():
+            scores = source_scores(omega, points, context, self.features, self.hidden)
+            return (scores + level_shares(0.5, points).log()).softmax(-1)
