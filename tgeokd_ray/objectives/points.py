@@ -56,15 +56,23 @@ class Context:
     mean: GlobalMean = local_mean
 
 
-def on_covered(weights: Tensor, covered: Tensor) -> Tensor:
+def on_covered(weights: Tensor, covered: Tensor, *, additive: bool = False) -> Tensor:
     """Weights [R, N, 1 + M] of which the part of a teacher that has no logits for a row goes to the row's label.
 
-    `covered` [N, M] is 0 there and 1 elsewhere. Rows still sum to 1, and the gradient of a rule stays exact.
+    `covered` [N, M] is 0 there and 1 elsewhere. The sum of a row is kept, and the gradient of a rule stays exact. Where
+    teachers are `additive` the label has its weight already, and their part goes to nobody.
     """
     known = covered.to(weights.dtype)
     labels, teachers = weights[..., :1], weights[..., 1:]
+    if additive:
+        return torch.cat([labels, teachers * known], -1)
     lost = (teachers * (1 - known)).sum(-1, keepdim=True)
     return torch.cat([labels + lost, teachers * known], -1)
+
+
+def teacher_share(weights: Tensor) -> Tensor:
+    """The teachers' share of each row's weights, [R, N, 1 + M] to [R, N] in [0, 1]: the ratio, whatever rows sum to."""
+    return weights[..., 1:].sum(-1) / weights.sum(-1).clamp_min(torch.finfo(weights.dtype).tiny)
 
 
 def row_shares(row_weights: Tensor, dtype: torch.dtype) -> Tensor:

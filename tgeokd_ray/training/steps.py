@@ -15,7 +15,7 @@ from tgeokd_ray.feed.batches import Rows
 from tgeokd_ray.objectives.hypergradient import fusion_gradient, inner_gradient, ratio_gradient
 from tgeokd_ray.objectives.losses import cross_entropy, source_losses
 from tgeokd_ray.objectives.optimizers import Optimizer
-from tgeokd_ray.objectives.points import Context, Points, on_covered
+from tgeokd_ray.objectives.points import Context, Points, on_covered, teacher_share
 from tgeokd_ray.objectives.rules import Rule
 from tgeokd_ray.objectives.stacking import apply
 from tgeokd_ray.training.state import State, Tensors
@@ -65,7 +65,7 @@ class Problem:
     def mixture(self, omega: Tensors, points: Points, rows: Rows, context: Context) -> Tensor:
         """The rule's weights [R, N, 1 + M]; a row that a teacher did not score learns from its label in its place."""
         weights = self.rule.weights(omega, points, context)
-        return on_covered(weights, rows.covered) if rows.covered.shape[1] else weights
+        return on_covered(weights, rows.covered, additive=self.rule.additive) if rows.covered.shape[1] else weights
 
     def losses(self, logits: Tensor, rows: Rows) -> Tensor:
         """Losses [R, N, 1 + M]: the labels' first, then each teacher's."""
@@ -144,5 +144,5 @@ class Step:
         total = weights.sum().clamp_min(torch.finfo(losses.dtype).tiny)
         return {
             "loss": ((losses * ratio).sum(-1) * weights).sum(-1) / total,
-            "ratio": (ratio[..., 1:].sum(-1) * weights).sum(-1) / total,
+            "ratio": (teacher_share(ratio) * weights).sum(-1) / total,
         }

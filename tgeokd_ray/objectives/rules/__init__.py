@@ -11,16 +11,18 @@ from typing import Any
 
 from tgeokd_ray.errors import ConfigError, Problem
 from tgeokd_ray.objectives.options import suggestion
+from tgeokd_ray.objectives.rules.ada import ADA
 from tgeokd_ray.objectives.rules.constant import Constant
 from tgeokd_ray.objectives.rules.frozen import Frozen
 from tgeokd_ray.objectives.rules.labels import Labels
 from tgeokd_ray.objectives.rules.one_step import TGeoOneStep
 from tgeokd_ray.objectives.rules.rule import Rule
+from tgeokd_ray.objectives.rules.wls import WLS
 
-__all__ = ["RULES", "Constant", "Frozen", "Labels", "Rule", "TGeoOneStep", "build_rule"]
+__all__ = ["ADA", "RULES", "WLS", "Constant", "Frozen", "Labels", "Rule", "TGeoOneStep", "build_rule"]
 
-RULES: Mapping[str, type[Labels] | type[Constant] | type[Frozen] | type[TGeoOneStep]] = {
-    rule.kind: rule for rule in (Labels, Constant, Frozen, TGeoOneStep)
+RULES: Mapping[str, type[Labels] | type[Constant] | type[ADA] | type[WLS] | type[Frozen] | type[TGeoOneStep]] = {
+    rule.kind: rule for rule in (Labels, Constant, ADA, WLS, Frozen, TGeoOneStep)
 }
 
 

@@ -24,6 +24,7 @@ class Constant:
 
     kind: ClassVar[str] = "constant"
     learned: ClassVar[bool] = False
+    additive: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if isinstance(self.value, list | tuple):  # a list where it was read from JSON

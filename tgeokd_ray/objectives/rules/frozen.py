@@ -24,6 +24,7 @@ class Frozen:
 
     kind: ClassVar[str] = "frozen"
     learned: ClassVar[bool] = False
+    additive: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         require(self.kind, [features_check(self.features), hidden_check(self.hidden)])

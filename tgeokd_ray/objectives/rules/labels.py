@@ -18,6 +18,7 @@ class Labels:
 
     kind: ClassVar[str] = "labels"
     learned: ClassVar[bool] = False
+    additive: ClassVar[bool] = False
 
     def init(self, seeds: Sequence[int], num_classes: int, num_teachers: int) -> dict[str, Tensor]:
         del seeds, num_classes, num_teachers

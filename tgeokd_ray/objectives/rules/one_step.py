@@ -30,6 +30,7 @@ class TGeoOneStep:
 
     kind: ClassVar[str] = "tgeo_one_step"
     learned: ClassVar[bool] = True
+    additive: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         level_fits = is_number(self.level) and 0 < self.level < 1

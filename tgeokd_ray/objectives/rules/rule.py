@@ -15,17 +15,22 @@ from tgeokd_ray.objectives.points import Context, Points
 
 
 class Rule(Protocol):
-    """`kind` names the rule; `learned` says whether an outer step moves its parameters omega."""
+    """`kind` names the rule; `learned` says whether an outer step moves its parameters omega.
+
+    `additive` says that teachers come on top of the label, whose weight is the same with and without them.
+    """
 
     kind: ClassVar[str]
     learned: ClassVar[bool]
+    additive: ClassVar[bool]
 
     def init(self, seeds: Sequence[int], num_classes: int, num_teachers: int) -> dict[str, Tensor]:
         """omega {name: [R, ...]}, one student per seed; {} for a rule without parameters. ConfigError for M = 0
         where the rule needs a teacher."""
 
     def weights(self, omega: Mapping[str, Tensor], points: Points, context: Context) -> Tensor:
-        """Weights [R, N, 1 + M] >= 0 whose rows sum to 1, in the type of the student's logits."""
+        """Weights [R, N, 1 + M] >= 0 in the type of the student's logits; rows sum to 1 unless the rule says
+        otherwise."""
 
 
 def level_shares(level: float, points: Points) -> Tensor:
