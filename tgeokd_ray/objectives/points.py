@@ -1,6 +1,6 @@
 """What a ratio rule may look at: the points of one batch, and the means over every worker's part of it.
 
-N rows, C classes, M teachers, R students in the pack, K any number of columns.
+N rows, C classes, M teachers, R students in the pack, Q stored ratios, K any number of columns.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ class Points:
     """One worker's part of a batch, detached from the student's parameters.
 
     `student_logits` [R, N, C], `teacher_logits` [N, M, C], `labels` [N] int64, `class_means` [M, C, C] (row c: the mean
-    teacher distribution over the train rows of class c) and `row_weights` [N] >= 0, of any sum.
+    teacher distribution over the train rows of class c) and `row_weights` [N] >= 0, of any sum. What only some rules
+    ask for: `offset` [N], the logit of how credible the teachers are on a row; `ratio_logits` [N, Q, M], the logit of
+    teacher against label in ratios learned before, and `ratio_gates` [N, Q], the sum of their gates, of mean 1.
     """
 
     student_logits: Tensor
@@ -25,6 +27,9 @@ class Points:
     labels: Tensor
     class_means: Tensor
     row_weights: Tensor
+    offset: Tensor | None = None
+    ratio_logits: Tensor | None = None
+    ratio_gates: Tensor | None = None
 
     @property
     def num_teachers(self) -> int:

@@ -14,16 +14,39 @@ from tgeokd_ray.objectives.options import suggestion
 from tgeokd_ray.objectives.rules.ada import ADA
 from tgeokd_ray.objectives.rules.constant import Constant
 from tgeokd_ray.objectives.rules.frozen import Frozen
+from tgeokd_ray.objectives.rules.given import Given
 from tgeokd_ray.objectives.rules.labels import Labels
 from tgeokd_ray.objectives.rules.one_step import TGeoOneStep
 from tgeokd_ray.objectives.rules.rule import Rule
+from tgeokd_ray.objectives.rules.shape import TGeoShape
 from tgeokd_ray.objectives.rules.wls import WLS
 
-__all__ = ["ADA", "RULES", "WLS", "Constant", "Frozen", "Labels", "Rule", "TGeoOneStep", "build_rule"]
+__all__ = [
+    "ADA",
+    "RULES",
+    "WLS",
+    "Constant",
+    "Frozen",
+    "Given",
+    "Labels",
+    "Rule",
+    "TGeoOneStep",
+    "TGeoShape",
+    "build_rule",
+]
 
-RULES: Mapping[str, type[Labels] | type[Constant] | type[ADA] | type[WLS] | type[Frozen] | type[TGeoOneStep]] = {
-    rule.kind: rule for rule in (Labels, Constant, ADA, WLS, Frozen, TGeoOneStep)
-}
+RuleClass = (
+    type[Labels]
+    | type[Constant]
+    | type[ADA]
+    | type[WLS]
+    | type[Frozen]
+    | type[TGeoOneStep]
+    | type[TGeoShape]
+    | type[Given]
+)
+_CLASSES: tuple[RuleClass, ...] = (Labels, Constant, ADA, WLS, Frozen, TGeoOneStep, TGeoShape, Given)
+RULES: Mapping[str, RuleClass] = {rule.kind: rule for rule in _CLASSES}
 
 
 def build_rule(kind: str, **options: Any) -> Rule:

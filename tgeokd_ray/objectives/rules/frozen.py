@@ -11,8 +11,8 @@ from torch import Tensor
 
 from tgeokd_ray.objectives.options import require
 from tgeokd_ray.objectives.points import Context, Points
-from tgeokd_ray.objectives.rules.rule import level_shares, require_teacher
-from tgeokd_ray.objectives.rules.scoring import features_check, fusion_networks, hidden_check, source_scores
+from tgeokd_ray.objectives.rules.rule import level_shares
+from tgeokd_ray.objectives.rules.scoring import Scoring
 
 
 @dataclass(frozen=True)
@@ -21,19 +21,23 @@ class Frozen:
 
     features: str = "paper"
     hidden: int = 32
+    disagreement: bool = False
 
     kind: ClassVar[str] = "frozen"
     learned: ClassVar[bool] = False
     additive: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        require(self.kind, [features_check(self.features), hidden_check(self.hidden)])
+        require(self.kind, self._scoring.checks())
 
     def init(self, seeds: Sequence[int], num_classes: int, num_teachers: int) -> dict[str, Tensor]:
-        require_teacher(self.kind, num_teachers)
-        return fusion_networks(seeds, self.features, self.hidden, num_classes, num_teachers)
+        return self._scoring.init(self.kind, seeds, num_classes, num_teachers)
 
     def weights(self, omega: Mapping[str, Tensor], points: Points, context: Context) -> Tensor:
         with torch.no_grad():
-            scores = source_scores(omega, points, context, self.features, self.hidden)
+            scores = self._scoring.scores(omega, points, context)
             return (scores + level_shares(0.5, points).log()).softmax(-1)
+
+    @property
+    def _scoring(self) -> Scoring:
+        return Scoring(self.features, self.hidden, self.disagreement)

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from tgeokd_ray.objectives.options import Check, is_number, require
 from tgeokd_ray.objectives.points import Context, Points, batch_mean
-from tgeokd_ray.objectives.rules.rule import level_shares, require_teacher
-from tgeokd_ray.objectives.rules.scoring import features_check, fusion_networks, hidden_check, source_scores
+from tgeokd_ray.objectives.rules.rule import level_shares
+from tgeokd_ray.objectives.rules.scoring import Scoring
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class TGeoOneStep:
     hidden: int = 32
     centred: bool = True
     level: float = 0.5
+    disagreement: bool = False
 
     kind: ClassVar[str] = "tgeo_one_step"
     learned: ClassVar[bool] = True
@@ -37,19 +38,21 @@ class TGeoOneStep:
         require(
             self.kind,
             [
-                features_check(self.features),
-                hidden_check(self.hidden),
+                *self._scoring.checks(),
                 Check("centred", "true or false", self.centred, isinstance(self.centred, bool)),
                 Check("level", "in (0, 1)", self.level, level_fits),
             ],
         )
 
     def init(self, seeds: Sequence[int], num_classes: int, num_teachers: int) -> dict[str, Tensor]:
-        require_teacher(self.kind, num_teachers)
-        return fusion_networks(seeds, self.features, self.hidden, num_classes, num_teachers, offset=not self.centred)
+        return self._scoring.init(self.kind, seeds, num_classes, num_teachers)
 
     def weights(self, omega: Mapping[str, Tensor], points: Points, context: Context) -> Tensor:
-        scores = source_scores(omega, points, context, self.features, self.hidden, offset=not self.centred)
+        scores = self._scoring.scores(omega, points, context)
         if self.centred:
             scores = scores - batch_mean(scores, points.row_weights, context).unsqueeze(-2)
         return (scores + level_shares(self.level, points).log()).softmax(-1)
+
+    @property
+    def _scoring(self) -> Scoring:
+        return Scoring(self.features, self.hidden, self.disagreement, bias=not self.centred)
