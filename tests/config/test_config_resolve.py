@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from tgeokd_ray.config.job import Fusion
 from tgeokd_ray.config.resolve import merged, resolve
 from tgeokd_ray.errors import ConfigError
+from tgeokd_ray.objectives.geometry import FEATURES
 
 
 def test_later_sources_win_and_options_that_are_none_do_not_count(tmp_path: Path) -> None:
@@ -84,3 +87,9 @@ def test_one_changed_key_keeps_its_siblings_own_defaults() -> None:
     changed, _ = resolve({}, settings=["teacher.model.hidden=[8]"])
     assert changed.teacher.model.kind == plain.teacher.model.kind
     assert changed.teacher.model.dropout == plain.teacher.model.dropout
+
+
+def test_the_feature_sets_are_those_of_the_objectives() -> None:
+    assert set(get_args(Fusion.model_fields["features"].annotation)) == set(FEATURES)
+    job, _ = resolve({}, settings=["distill.fusion.features=label_free", "distill.fusion.disagreement=true"])
+    assert (job.distill.fusion.features, job.distill.fusion.disagreement) == ("label_free", True)

@@ -64,8 +64,8 @@ def label_aligned_row(points: Points, r: int, i: int) -> list[float]:
 @pytest.mark.parametrize(("classes", "teachers"), [(2, 1), (3, 2), (10, 3)])
 def test_dimensions(name: str, classes: int, teachers: int) -> None:
     points = make_points(classes=classes, teachers=teachers)
-    factor = {"paper": 9 * classes * teachers, "vertices": 4 * classes * teachers, "edges": 5 * classes * teachers}
-    expected = factor.get(name, 4 + 8 * teachers)
+    by_class = {"paper": 9 * classes * teachers, "vertices": 4 * classes * teachers, "edges": 5 * classes * teachers}
+    expected = (by_class | {"label_aligned": 4 + 8 * teachers, "label_free": 3 + 7 * teachers})[name]
     assert FEATURES[name].dimension(classes, teachers) == expected
     assert FEATURES[name].compute(points).shape == (2, 6, expected)
 

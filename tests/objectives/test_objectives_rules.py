@@ -13,7 +13,7 @@ from tgeokd_ray.errors import ConfigError
 from tgeokd_ray.objectives.fusion import FusionNetwork
 from tgeokd_ray.objectives.geometry import FEATURES
 from tgeokd_ray.objectives.points import Context, Points
-from tgeokd_ray.objectives.rules import RULES, Constant, Frozen, Labels, Rule, TGeoOneStep, build_rule
+from tgeokd_ray.objectives.rules import ADA, RULES, Constant, Frozen, Labels, Rule, TGeoOneStep, build_rule
 from tgeokd_ray.objectives.stacking import stack
 
 CONTEXT = Context(progress=0.25)
@@ -22,6 +22,7 @@ ALL_RULES: list[Rule] = [
     Constant(0.0),
     Constant(0.7),
     Constant(1.0),
+    ADA(),
     Frozen(),
     Frozen("label_aligned", 5),
     *[TGeoOneStep(name, 8, centred, 0.3) for name in FEATURES for centred in (True, False)],
@@ -160,14 +161,14 @@ def test_build_rule() -> None:
     assert build_rule("frozen", hidden=4) == Frozen(hidden=4)
     assert build_rule("tgeo_one_step", features="paper", centred=False) == TGeoOneStep("paper", centred=False)
     assert {kind: rule.kind for kind, rule in RULES.items()} == {kind: kind for kind in RULES}
-    assert [kind for kind, rule in RULES.items() if rule.learned] == ["tgeo_one_step"]
+    assert [kind for kind, rule in RULES.items() if rule.learned] == ["tgeo_one_step", "tgeo_shape"]
 
 
 @pytest.mark.parametrize(
     ("kind", "options", "words"),
     [
         ("tgeo_onestep", {}, ["unknown rule kind 'tgeo_onestep'; did you mean 'tgeo_one_step'?"]),
-        ("xyzzy", {}, ["unknown rule kind 'xyzzy'; known: labels, constant, frozen, tgeo_one_step"]),
+        ("xyzzy", {}, [f"unknown rule kind 'xyzzy'; known: {', '.join(RULES)}"]),
         ("constant", {"vaule": 0.5}, ["unknown option 'vaule' of rule 'constant'; did you mean 'value'?"]),
         ("labels", {"value": 0.5}, ["unknown option 'value' of rule 'labels'; there are no options"]),
         ("tgeo_one_step", {"levle": 0.5, "hiden": 3}, ["did you mean 'level'?", "did you mean 'hidden'?"]),
@@ -194,7 +195,7 @@ def test_wrong_rules_are_explained_at_once(kind: str, options: dict[str, object]
     assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
-@pytest.mark.parametrize("rule", [Constant(), Frozen(), TGeoOneStep()], ids=lambda rule: rule.kind)
+@pytest.mark.parametrize("rule", [rule() for kind, rule in RULES.items() if kind != "labels"], ids=repr)
 def test_a_rule_that_needs_a_teacher_says_so(rule: Rule) -> None:
     with pytest.raises(ConfigError, match="needs at least one teacher, got 0"):
         rule.init([0], 3, 0)

@@ -139,10 +139,12 @@ class Student(Strict):
 class Fusion(Strict):
     """The fusion network and its outer steps: every `every` inner steps, after the share `warm_up` of all steps.
 
-    `level` is the mean ratio of the centred form: a number, or `chosen` for the constant that won on valid.
+    `level` is the mean ratio of the centred form: a number, or `chosen` for the constant that won on valid. With
+    `disagreement` the network also sees how far several teachers are apart on a row.
     """
 
-    features: Literal["label_aligned", "paper", "vertices", "edges"] = "label_aligned"
+    features: Literal["label_aligned", "label_free", "paper", "vertices", "edges"] = "label_aligned"
+    disagreement: bool = False
     hidden: Count = 32
     centred: bool = True
     level: Literal["chosen"] | Annotated[float, Field(gt=0, lt=1)] = "chosen"

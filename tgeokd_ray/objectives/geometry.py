@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tgeokd_ray.objectives.distributions import agreement, disagreement, entropy, margin
 from tgeokd_ray.objectives.points import Context, Points, batch_mean
 
 SMALLEST_PROBABILITY = 1e-6  # of a label, before its logarithm
-SMALLEST_IN_ENTROPY = 1e-8
 SPREAD_EPS = 1e-3
 
 
@@ -97,6 +97,19 @@ def _label_aligned(points: Points) -> Tensor:
     return torch.cat([own, *[column.expand(shape) for column in per_teacher]], -1)
 
 
+def _label_free(points: Points) -> Tensor:
+    """What can be said without the row's label, and does not grow with C: three of S, then seven columns of M.
+
+    Entropy, largest and margin of S; the same of T, overlap of S and T, |S - T|, log S of T's class, log T of S's.
+    """
+    student = points.student_logits.softmax(-1)
+    teacher = points.teacher_logits.to(student.dtype).softmax(-1)
+    shape = (*student.shape[:-1], *teacher.shape[1:])
+    own, other = student.unsqueeze(-2).expand(shape), teacher.expand(shape)
+    of_student = torch.stack([entropy(student), student.amax(-1), margin(student)], -1)
+    return torch.cat([of_student, entropy(other), other.amax(-1), margin(other), *agreement(own, other)], -1)
+
+
 def _at(distribution: Tensor, labels: Tensor) -> Tensor:
     """The probability of the label; labels broadcast against [..., C] without its last axis."""
     return distribution.gather(-1, labels.expand(distribution.shape[:-1]).unsqueeze(-1)).squeeze(-1)
@@ -106,9 +119,8 @@ def _distribution_summary(distribution: Tensor, labels: Tensor) -> list[Tensor]:
     """Probability of the label, its logarithm, entropy, and the largest probability of another class."""
     index = labels.expand(distribution.shape[:-1]).unsqueeze(-1)
     own = _at(distribution, labels).clamp_min(SMALLEST_PROBABILITY)
-    entropy = -(distribution * distribution.clamp_min(SMALLEST_IN_ENTROPY).log()).sum(-1)
     other = distribution.scatter(-1, index, -1.0).amax(-1)
-    return [own, own.log(), entropy, other]
+    return [own, own.log(), entropy(distribution), other]
 
 
 FEATURES: Mapping[str, FeatureSet] = {
@@ -116,4 +128,23 @@ FEATURES: Mapping[str, FeatureSet] = {
     "vertices": FeatureSet(lambda classes, teachers: 4 * classes * teachers, _vertices, standardised=False),
     "edges": FeatureSet(lambda classes, teachers: 5 * classes * teachers, _edges, standardised=False),
     "label_aligned": FeatureSet(lambda _, teachers: 4 + 8 * teachers, _label_aligned, standardised=True),
+    "label_free": FeatureSet(lambda _, teachers: 3 + 7 * teachers, _label_free, standardised=True),
 }
+
+
+def feature_set(name: str, *, disagreement: bool = False) -> FeatureSet:
+    """The set of FEATURES named `name`; with `disagreement` two more numbers a row, how far its M teachers are apart.
+
+    They are 0 for one teacher. KeyError for an unknown name.
+    """
+    base = FEATURES[name]
+    return _with_disagreement(base) if disagreement else base
+
+
+def _with_disagreement(base: FeatureSet) -> FeatureSet:
+    def function(points: Points) -> Tensor:
+        features = base.function(points)
+        apart = disagreement(points.teacher_logits.to(features.dtype).softmax(-1))
+        return torch.cat([features, apart.expand(*features.shape[:-1], 2)], -1)
+
+    return FeatureSet(lambda classes, teachers: base.dimension(classes, teachers) + 2, function, base.standardised)

@@ -1,6 +1,6 @@
 """What a ratio rule may look at: the points of one batch, and the means over every worker's part of it.
 
-N rows, C classes, M teachers, R students in the pack, K any number of columns.
+N rows, C classes, M teachers, R students in the pack, Q stored ratios, K any number of columns.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ class Points:
     """One worker's part of a batch, detached from the student's parameters.
 
     `student_logits` [R, N, C], `teacher_logits` [N, M, C], `labels` [N] int64, `class_means` [M, C, C] (row c: the mean
-    teacher distribution over the train rows of class c) and `row_weights` [N] >= 0, of any sum.
+    teacher distribution over the train rows of class c) and `row_weights` [N] >= 0, of any sum. What only some rules
+    ask for: `offset` [N], the logit of how credible the teachers are on a row; `ratio_logits` [N, Q, M], the logit of
+    teacher against label in ratios learned before, and `ratio_gates` [N, Q], the sum of their gates, of mean 1.
     """
 
     student_logits: Tensor
@@ -25,6 +27,9 @@ class Points:
     labels: Tensor
     class_means: Tensor
     row_weights: Tensor
+    offset: Tensor | None = None
+    ratio_logits: Tensor | None = None
+    ratio_gates: Tensor | None = None
 
     @property
     def num_teachers(self) -> int:
@@ -56,15 +61,23 @@ class Context:
     mean: GlobalMean = local_mean
 
 
-def on_covered(weights: Tensor, covered: Tensor) -> Tensor:
+def on_covered(weights: Tensor, covered: Tensor, *, additive: bool = False) -> Tensor:
     """Weights [R, N, 1 + M] of which the part of a teacher that has no logits for a row goes to the row's label.
 
-    `covered` [N, M] is 0 there and 1 elsewhere. Rows still sum to 1, and the gradient of a rule stays exact.
+    `covered` [N, M] is 0 there and 1 elsewhere. The sum of a row is kept, and the gradient of a rule stays exact. Where
+    teachers are `additive` the label has its weight already, and their part goes to nobody.
     """
     known = covered.to(weights.dtype)
     labels, teachers = weights[..., :1], weights[..., 1:]
+    if additive:
+        return torch.cat([labels, teachers * known], -1)
     lost = (teachers * (1 - known)).sum(-1, keepdim=True)
     return torch.cat([labels + lost, teachers * known], -1)
+
+
+def teacher_share(weights: Tensor) -> Tensor:
+    """The teachers' share of each row's weights, [R, N, 1 + M] to [R, N] in [0, 1]: the ratio, whatever rows sum to."""
+    return weights[..., 1:].sum(-1) / weights.sum(-1).clamp_min(torch.finfo(weights.dtype).tiny)
 
 
 def row_shares(row_weights: Tensor, dtype: torch.dtype) -> Tensor:

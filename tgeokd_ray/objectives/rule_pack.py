@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from tgeokd_ray.objectives.points import Context, Points
+from tgeokd_ray.objectives.points import Context, Points, on_covered
 from tgeokd_ray.objectives.rules import Rule
 
 
@@ -65,11 +65,12 @@ class RulePack:
                 omega[group.prefix + name] = whole
         return omega
 
-    def weights(self, omega: Mapping[str, Tensor], points: Points, context: Context) -> Tensor:
-        """Weights [R, N, 1 + M] of every student by its own rule."""
+    def mixture(self, omega: Mapping[str, Tensor], points: Points, covered: Tensor, context: Context) -> Tensor:
+        """Weights [R, N, 1 + M] of every student by its own rule; where `covered` [N, M] is 0 the teacher has no part
+        in the row (`on_covered`). [N, 0] says that every teacher scored all."""
         if len(self.groups) == 1:
-            return self.groups[0].rule.weights(omega, points, context)
-        parts = [self._part(group, omega, points, context) for group in self.groups]
+            return _mixture(self.groups[0].rule, omega, points, covered, context)
+        parts = [self._part(group, omega, points, covered, context) for group in self.groups]
         order = [r for group in self.groups for r in group.students]
         back = sorted(range(len(order)), key=order.__getitem__)
         return torch.cat(parts)[back]
@@ -87,7 +88,14 @@ class RulePack:
         (group,) = (group for group in self.groups if student in group.students)
         return {name: value[student] for name, value in group.own(omega).items()}
 
-    def _part(self, group: Group, omega: Mapping[str, Tensor], points: Points, context: Context) -> Tensor:
+    def _part(
+        self, group: Group, omega: Mapping[str, Tensor], points: Points, covered: Tensor, context: Context
+    ) -> Tensor:
         own = {name: value[list(group.students)] for name, value in group.own(omega).items()}
         seen = replace(points, student_logits=points.student_logits[list(group.students)])
-        return group.rule.weights(own, seen, context)
+        return _mixture(group.rule, own, seen, covered, context)
+
+
+def _mixture(rule: Rule, omega: Mapping[str, Tensor], points: Points, covered: Tensor, context: Context) -> Tensor:
+    weights = rule.weights(omega, points, context)
+    return on_covered(weights, covered, additive=rule.additive) if covered.shape[1] else weights

@@ -10,7 +10,7 @@ from tgeokd_ray.objectives.options import Check, require, suggestion
 
 KINDS = ("sgd", "momentum", "adam", "adamw")
 # Rules with parameters that outer steps move.
-LEARNED_RULES = frozenset({"tgeo_one_step"})
+LEARNED_RULES = frozenset({"tgeo_one_step", "tgeo_shape"})
 
 
 @dataclass(frozen=True)

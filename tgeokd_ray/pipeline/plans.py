@@ -115,6 +115,7 @@ def students_plan(
     mixtures: list[float | tuple[float, ...]] = [*job.distill.constants, *_mixtures(job, len(logits))]
     fusion = job.distill.fusion
     shape = {"features": fusion.features, "hidden": fusion.hidden, "centred": fusion.centred, "level": fusion.level}
+    shape |= {"disagreement": True} if fusion.disagreement else {}
     return StudentsPlan(
         labels=student("labels", {"kind": "labels"}),
         constants=tuple(student(_constant_name(value), {"kind": "constant", "value": value}) for value in mixtures),

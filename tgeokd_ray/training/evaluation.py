@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tgeokd_ray.feed.batches import Rows
 from tgeokd_ray.metrics import Evaluation
-from tgeokd_ray.objectives.points import Context
+from tgeokd_ray.objectives.points import Context, teacher_share
 from tgeokd_ray.training.spec import HIGHER_IS_BETTER
 from tgeokd_ray.training.state import Tensors
 from tgeokd_ray.training.steps import Problem
@@ -103,7 +103,7 @@ class RatioSummary:
 def summarise_ratio(
     problem: Problem, theta: Tensors, omega: Tensors, batches: Iterator[Rows], worker: Worker
 ) -> RatioSummary:
-    """The total teacher weight of every row that `batches` yields, with the statistics of its own global batch.
+    """The teachers' share of every row that `batches` yields, with the statistics of its own global batch.
 
     Every worker must yield the same number of batches: the rule's batch statistics are collectives.
     """
@@ -116,7 +116,7 @@ def summarise_ratio(
             points = problem.points(problem.logits(theta, rows), rows)
             context = Context(progress=1.0, generator=None, mean=worker.global_mean)
             weights = problem.mixture(omega, points, rows, context)
-            ratio = weights[..., 1:].sum(-1).double().cpu()
+            ratio = teacher_share(weights.double()).cpu()
             labels = rows.labels.cpu().expand_as(ratio)
             bins = (ratio * RATIO_BINS).long().clamp_(0, RATIO_BINS - 1)
             counts.scatter_add_(1, bins, torch.ones_like(ratio))

@@ -15,7 +15,7 @@ from tgeokd_ray.feed.batches import Rows
 from tgeokd_ray.objectives.hypergradient import fusion_gradient, inner_gradient, ratio_gradient
 from tgeokd_ray.objectives.losses import cross_entropy, source_losses
 from tgeokd_ray.objectives.optimizers import Optimizer
-from tgeokd_ray.objectives.points import Context, Points, on_covered
+from tgeokd_ray.objectives.points import Context, Points, teacher_share
 from tgeokd_ray.objectives.rule_pack import RulePack
 from tgeokd_ray.objectives.stacking import apply
 from tgeokd_ray.training.state import State, Tensors
@@ -69,12 +69,13 @@ class Problem:
             labels=rows.labels,
             class_means=self.class_means,
             row_weights=self.row_weights(rows),
+            ratio_logits=rows.ratios[..., :-1],
+            ratio_gates=rows.ratios[..., -1],
         )
 
     def mixture(self, omega: Tensors, points: Points, rows: Rows, context: Context) -> Tensor:
-        """The rule's weights [R, N, 1 + M]; a row that a teacher did not score learns from its label in its place."""
-        weights = self.rule.weights(omega, points, context)
-        return on_covered(weights, rows.covered) if rows.covered.shape[1] else weights
+        """The rules' weights [R, N, 1 + M]; a row that a teacher did not score learns from its label in its place."""
+        return self.rule.mixture(omega, points, rows.covered, context)
 
     def losses(self, logits: Tensor, rows: Rows) -> Tensor:
         """Losses [R, N, 1 + M]: the labels' first, then each teacher's."""
@@ -178,7 +179,7 @@ class Step:
         total = weights.sum().clamp_min(torch.finfo(losses.dtype).tiny)
         return {
             "loss": ((losses * ratio).sum(-1) * weights).sum(-1) / total,
-            "ratio": (ratio[..., 1:].sum(-1) * weights).sum(-1) / total,
+            "ratio": (teacher_share(ratio) * weights).sum(-1) / total,
         }
 
 

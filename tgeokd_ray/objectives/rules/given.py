@@ -1,0 +1,73 @@
+"""A ratio that was learned before, at a level and a strength: what the second of two phases trains students with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import inf, isfinite
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from tgeokd_ray.errors import ConfigError
+from tgeokd_ray.objectives.options import Check, is_number, require
+from tgeokd_ray.objectives.points import Context, Points
+from tgeokd_ray.objectives.rules.rule import require_teacher
+
+
+@dataclass(frozen=True)
+class Given:
+    """A fixed ratio per row, from the logits u that the points carry for `source`, one of their Q stored ratios.
+
+    `softmax(0, mean + shift + strength * (u_m - mean))` over the label and the M teachers, times the row's gate to the
+    power `strength`: with one teacher `sigmoid(mean + shift + strength * (u - mean))`. `mean` is that of u over the
+    rows it was learned on. Strength 0 is a constant. Rows sum to the power of their gate: 1 for one teacher.
+    """
+
+    source: int = 0
+    strength: float = 1.0
+    shift: float = 0.0
+    mean: float = 0.0
+
+    kind: ClassVar[str] = "given"
+    learned: ClassVar[bool] = False
+    additive: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        is_index = isinstance(self.source, int) and is_number(self.source) and self.source >= 0
+        checks = [
+            Check("source", "an integer >= 0", self.source, is_index),
+            Check("strength", "finite and >= 0", self.strength, is_number(self.strength) and 0 <= self.strength < inf),
+            Check("shift", "a finite number", self.shift, is_number(self.shift) and isfinite(self.shift)),
+            Check("mean", "a finite number", self.mean, is_number(self.mean) and isfinite(self.mean)),
+        ]
+        require(self.kind, checks)
+
+    def init(self, seeds: Sequence[int], num_classes: int, num_teachers: int) -> dict[str, Tensor]:
+        del seeds, num_classes
+        require_teacher(self.kind, num_teachers)
+        return {}
+
+    def weights(self, omega: Mapping[str, Tensor], points: Points, context: Context) -> Tensor:
+        """Weights [R, N, 1 + M]. ConfigError for points without the ratio, or with several teachers and no gates."""
+        del omega, context
+        logits, gates = self._stored(points)
+        like = points.student_logits
+        teachers = self.mean + self.shift + self.strength * (logits.to(like.dtype) - self.mean)
+        weights = torch.cat([teachers.new_zeros(teachers.shape[0], 1), teachers], -1).softmax(-1)
+        if gates is not None:
+            weights = weights * gates.to(like.dtype).pow(self.strength).unsqueeze(-1)
+        return weights.expand(*like.shape[:-1], weights.shape[-1])
+
+    def _stored(self, points: Points) -> tuple[Tensor, Tensor | None]:
+        """Logits [N, M] and gates [N] of the source."""
+        logits, gates = points.ratio_logits, points.ratio_gates
+        stored = 0 if logits is None else logits.shape[1]
+        if logits is None or stored <= self.source:
+            raise ConfigError(
+                f"{self.kind}.source is ratio {self.source}, but the rows carry {stored}", fix="name a stored ratio"
+            )
+        if gates is None and points.num_teachers > 1:
+            raise ConfigError(f"rule {self.kind!r} needs the rows' gates beside the ratio of several teachers")
+        return logits[:, self.source], None if gates is None else gates[:, self.source]
