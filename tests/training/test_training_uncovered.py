@@ -10,11 +10,11 @@ from torch import Tensor
 
 from tgeokd_ray.feed.rows import Rows
 from tgeokd_ray.models import build
-from tgeokd_ray.objectives.hypergradient import inner_gradient
 from tgeokd_ray.objectives.losses import cross_entropy, distillation
 from tgeokd_ray.objectives.points import Context, on_covered
 from tgeokd_ray.objectives.rules import RULES, Constant, build_rule
 from tgeokd_ray.objectives.stacking import stack
+from tgeokd_ray.objectives.ways import inner_gradient
 from tgeokd_ray.training.steps import Problem
 
 N, C = 24, 3

@@ -78,6 +78,8 @@ def _step(spec: RunSpec, rule: Rule, data: RunData, worker: Worker) -> Step:
         worker=worker,
         learning_rate=lambda step: rate * min(1.0, (step + 1) / warm_up),
         fusion_learning_rate=torch.full_like(rate, spec.fusion.optimizer.learning_rate),
+        hypergradient=spec.fusion.hypergradient,
+        look_ahead=spec.fusion.look_ahead,
     )
 
 
@@ -114,7 +116,7 @@ def _start(spec: RunSpec, rule: Rule, data: RunData, step: Step) -> State:
         omega_moments=step.fusion_optimizer.init(omega) if omega else {},
         best_theta=dict(theta),
         best_omega=dict(omega),
-        totals={name: torch.zeros(num_students, device=device, dtype=dtype) for name in ("loss", "ratio")},
+        totals={name: torch.zeros(num_students, device=device, dtype=dtype) for name in step.measures},
         best=torch.full((num_students,), -float("inf"), dtype=torch.float64, device=device),
         best_epoch=torch.full((num_students,), -1, dtype=torch.int64, device=device),
     )

@@ -25,18 +25,23 @@ PLACES = (
 )
 # Raised when the same spec and parents are to give other parameters than before.
 TRAINING = 1
+# Fields of Fusion younger than its first runs: left out of arguments at their defaults, so that those keep their digests.
+YOUNGER = ("hypergradient", "look_ahead")
 HIGHER_IS_BETTER = {"auc": True, "accuracy": True, "macro_f1": True, "average_precision": True, "nll": False}
 
 
 @dataclass(frozen=True)
 class Fusion:
     """How the fusion network is trained: its optimizer, an outer step every `every` inner steps on `batch_rows` outer
-    rows, from the share `warm_up` of all steps on (Adam's first steps carry no signal)."""
+    rows, from the share `warm_up` of all steps on (Adam's first steps carry no signal). `hypergradient` is a way of
+    `objectives.ways`, `look_ahead` the number K of inner steps that an outer gradient is pulled back through."""
 
     optimizer: OptimizerSpec = field(default_factory=lambda: OptimizerSpec(kind="adam", learning_rate=3e-3))
     every: int = 4
     batch_rows: int = 1024
     warm_up: float = 0.05
+    hypergradient: str = "split"
+    look_ahead: int = 1
 
 
 @dataclass(frozen=True)
@@ -90,6 +95,9 @@ class RunSpec:
         unused = [] if self.rule["kind"] in LEARNED_RULES else ["fusion", "outer_split"]
         unused += ["fold", "folds"] if self.folds == 1 else []
         unused += ["temperature"] if self.rule["kind"] == "labels" else []
+        for name in YOUNGER:
+            if getattr(self.fusion, name) == getattr(Fusion, name):
+                values["fusion"].pop(name)
         for name in (*PLACES, *unused):
             values.pop(name)
         return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
