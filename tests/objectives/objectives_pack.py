@@ -1,21 +1,22 @@
-"""Random points, a tiny bilevel problem in float64, one step of it as a caller does it, and workers as threads."""
+"""Random points, a tiny bilevel problem in float64, and one step of it as a caller does it, on one worker or many."""
 
 from __future__ import annotations
 
 import copy
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
+from worker_threads import Threads
 
-from tgeokd_ray.objectives.hypergradient import fusion_gradient, inner_gradient, ratio_gradient
+from tgeokd_ray.objectives.hypergradient import InnerStep, fusion_gradient
 from tgeokd_ray.objectives.losses import cross_entropy, source_losses
 from tgeokd_ray.objectives.optimizers import Optimizer, OptimizerSpec
 from tgeokd_ray.objectives.points import Context, Points
 from tgeokd_ray.objectives.rules import Rule, TGeoOneStep
 from tgeokd_ray.objectives.stacking import apply, stack
+from tgeokd_ray.objectives.ways import WAYS, Inner
 
 INPUTS, CLASSES, TEACHERS, ROWS, OUTER_ROWS = 4, 3, 2, 12, 9
 Tensors = dict[str, Tensor]
@@ -23,9 +24,19 @@ Tensors = dict[str, Tensor]
 # Every optimizer, without clipping and with one that is active (the gradients' norms are far above .05).
 SPECS = [
     OptimizerSpec(kind, 0.01, weight_decay=decay, clip_norm=clip)
-    for kind, decay in (("sgd", 0.03), ("momentum", 0.03), ("adam", 0.0), ("adam", 0.03), ("adamw", 0.03))
+    for kind, decay in (
+        ("sgd", 0.03),
+        ("momentum", 0.03),
+        ("nesterov", 0.03),
+        ("adagrad", 0.03),
+        ("adam", 0.0),
+        ("adam", 0.03),
+        ("adamw", 0.03),
+    )
     for clip in (None, 0.05)
 ]
+
+CLIPPED_ADAM = OptimizerSpec("adam", 0.01, weight_decay=0.03, clip_norm=0.05)
 
 
 def spec_name(spec: OptimizerSpec) -> str:
@@ -74,7 +85,7 @@ def make_module(seed: int) -> nn.Module:
 
 @dataclass(frozen=True)
 class Bilevel:
-    """R students mid-training: theta and moments after seven steps on random gradients."""
+    """R students mid-training: theta and moments after seven steps on random gradients, in a warm-up of ten."""
 
     spec: OptimizerSpec
     seeds: Sequence[int] = (0,)
@@ -123,9 +134,9 @@ class Bilevel:
 
 
 def make_bilevel(spec: OptimizerSpec, seeds: Sequence[int] = (0,), **changes: object) -> Bilevel:
-    """A problem whose moments are mid-training; rates differ per student."""
-    rates = 0.05 * (1 + torch.arange(len(seeds), dtype=torch.float64))
-    problem = Bilevel(spec, seeds, rates=rates, **changes)  # type: ignore[arg-type]
+    """A problem whose moments are mid-training; rates differ per student, and the next is eight tenths of the full."""
+    rates = 0.0625 * (1 + torch.arange(len(seeds), dtype=torch.float64))
+    problem = Bilevel(spec, seeds, rates=rates * 0.8, **changes)  # type: ignore[arg-type]
     theta = stack([make_module(seed) for seed in seeds])
     moments = problem.optimizer.init(theta)
     for step in range(7):
@@ -134,7 +145,7 @@ def make_bilevel(spec: OptimizerSpec, seeds: Sequence[int] = (0,), **changes: ob
             generator = torch.Generator().manual_seed(1000 * seed + step)
             parts.append([torch.randn(v.shape[1:], generator=generator, dtype=v.dtype) * 0.1 for v in theta.values()])
         grads = {name: torch.stack(one) for name, one in zip(theta, zip(*parts, strict=True), strict=True)}
-        theta, moments = problem.optimizer.update(theta, grads, moments, problem.rates)
+        theta, moments = problem.optimizer.update(theta, grads, moments, rates * (step + 1) / 10)
     omega = {k: 3 * v.double() for k, v in problem.rule.init(seeds, CLASSES, TEACHERS).items()}
     return replace(problem, theta=theta, moments=moments, omega=omega)
 
@@ -145,12 +156,15 @@ def leaves(tensors: Tensors) -> Tensors:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one bilevel step gives: theta', d [R, N, 1 + M] of the local rows, the (averaged) gradient of omega."""
+    """What one bilevel step gives: theta', d [R, N, 1 + M] of the local rows, the (averaged) gradient of omega, w and
+    the number of its terms [R]."""
 
     theta: Tensors
     ratio: Tensor
     slope: Tensor
     fusion: Tensors
+    w: Tensors
+    terms: Tensor
 
 
 Mean = Callable[[Tensors, Tensor], Tensors]
@@ -161,91 +175,47 @@ def alone(tensors: Tensors, weight: Tensor) -> Tensors:
 
 
 def bilevel_step(
-    problem: Bilevel, inner: Batch, outer: Batch, context: Context, mean: Mean = alone, ratio: Tensor | None = None
+    problem: Bilevel,
+    inner: Batch,
+    outer: Batch,
+    context: Context,
+    mean: Mean = alone,
+    ratio: Tensor | None = None,
+    way: str = "split",
+    look_ahead: int = 1,
 ) -> Outcome:
     """The step of the training loop; `mean` averages over workers. A given ratio [R, N, 1 + M] replaces the rule's."""
     theta, omega, optimizer = leaves(problem.theta), leaves(problem.omega), problem.optimizer
     logits, losses = problem.losses(theta, inner)
     points = problem.points(logits, inner)
     weights = problem.rule.weights(omega, points, context)
-    used = weights if ratio is None else ratio
-    gradients, coefficients = inner_gradient(theta, losses, used, inner.row_weights, create_graph=True)
-    averaged = mean(gradients, inner.row_weights.sum())
+    used = (weights if ratio is None else ratio).detach()
+    share = inner.row_weights.sum()
+    local = WAYS[way](Inner(theta, losses, lambda at: problem.losses(at, inner)[1], used, inner.row_weights))
+    averaged = mean(local.gradients, share)
     new_theta, _ = optimizer.update(problem.theta, averaged, problem.moments, problem.rates)
     later = leaves(new_theta)
     losses = cross_entropy(apply(problem.module, later, outer.inputs), outer.labels) * outer.row_weights
     outer_loss = losses.sum() / outer.row_weights.sum().clamp_min(torch.finfo(losses.dtype).tiny)
     v = dict(zip(later, torch.autograd.grad(outer_loss, list(later.values())), strict=True))
     v = mean(v, outer.row_weights.sum())
-    w = optimizer.pullback(problem.theta, averaged, problem.moments, problem.rates, v)
-    slope = ratio_gradient(gradients, coefficients, w)
-    fusion = mean(fusion_gradient(omega, weights, slope, points, context), inner.row_weights.sum())
-    return Outcome(new_theta, weights.detach(), slope, fusion)
+    taken = InnerStep(optimizer, problem.theta, averaged, problem.moments, problem.rates)
+    w, terms = taken.pulled_back(v, lambda direction: mean(local.hessian(direction), share), look_ahead)
+    slope = local.ratio_gradient(w)
+    fusion = mean(fusion_gradient(omega, weights, slope, points, context), share)
+    return Outcome(new_theta, weights.detach(), slope, fusion, w, terms)
 
 
-class Threads:
-    """`size` workers that meet at a barrier; every collective is a mean over all of them."""
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self._barrier = threading.Barrier(size, timeout=20)
-        self._slots: list[tuple[Tensor, Tensor]] = [(torch.zeros(()), torch.zeros(()))] * size
-        self._rank = threading.local()
-
-    def exchange(self, value: Tensor, weight: Tensor) -> Tensor:
-        self._slots[self._rank.value] = (value.detach().clone(), weight.detach().to(value.dtype))
-        self._barrier.wait()
-        slots = list(self._slots)
-        self._barrier.wait()
-        total = sum(one for _, one in slots)
-        return sum(each * one for each, one in slots) / torch.where(total > 0, total, 1)
-
-    def global_mean(self, value: Tensor, weight: Tensor | float) -> Tensor:
-        return _SimulatedMean.apply(value, torch.as_tensor(weight), self)
-
-    def mean(self, tensors: Tensors, weight: Tensor) -> Tensors:
-        return {name: self.exchange(value, weight) for name, value in tensors.items()}
-
-    def run(self, work: Callable[[int], object]) -> list[object]:
-        """`work(rank)` on every worker at once; the first failure is raised."""
-        results: list[object] = [None] * self.size
-        errors: list[BaseException] = []
-
-        def main(rank: int) -> None:
-            self._rank.value = rank
-            try:
-                results[rank] = work(rank)
-            except BaseException as error:
-                errors.append(error)
-                self._barrier.abort()
-
-        threads = [threading.Thread(target=main, args=(rank,)) for rank in range(self.size)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        for error in errors:
-            raise error
-        return results
-
-
-class _SimulatedMean(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, value, weight, threads):
-        ctx.weight, ctx.threads = weight, threads
-        return threads.exchange(value, weight)
-
-    @staticmethod
-    def backward(ctx, gradient):
-        return ctx.threads.exchange(gradient, ctx.weight), None, None
-
-
-def step_on_workers(problem: Bilevel, inner: Sequence[Batch], outer: Sequence[Batch]) -> list[Outcome]:
-    """One step on as many workers as there are shards; each has its own copy of the module."""
+def step_on_workers(
+    problem: Bilevel, inner: Sequence[Batch], outer: Sequence[Batch], **options: object
+) -> list[Outcome]:
+    """One step on as many workers as there are shards; each has its own copy of the module. Options of
+    `bilevel_step`."""
     threads = Threads(len(inner))
 
     def work(rank: int) -> Outcome:
         own = replace(problem, module=copy.deepcopy(problem.module))
-        return bilevel_step(own, inner[rank], outer[rank], Context(0.5, None, threads.global_mean), threads.mean)
+        context = Context(0.5, None, threads.global_mean)
+        return bilevel_step(own, inner[rank], outer[rank], context, threads.mean, **options)  # type: ignore[arg-type]
 
     return threads.run(work)  # type: ignore[return-value]

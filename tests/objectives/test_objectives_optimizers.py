@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tgeokd_ray.errors import ConfigError
 from tgeokd_ray.objectives.optimizers import Optimizer, OptimizerSpec
+from tgeokd_ray.objectives.settings import KINDS
 from tgeokd_ray.objectives.settings import OptimizerSpec as PlainSpec
 
 SHAPES = {"weight": (7, 3), "bias": (5,), "scale": ()}
@@ -31,6 +32,8 @@ def reference(spec: OptimizerSpec, parameters: list[Tensor], learning_rate: floa
     makers: dict[str, Callable[[], torch.optim.Optimizer]] = {
         "sgd": lambda: torch.optim.SGD(parameters, **common),
         "momentum": lambda: torch.optim.SGD(parameters, momentum=spec.momentum, **common),
+        "nesterov": lambda: torch.optim.SGD(parameters, momentum=spec.momentum, nesterov=True, **common),
+        "adagrad": lambda: torch.optim.Adagrad(parameters, eps=spec.eps, **common),
         "adam": lambda: torch.optim.Adam(parameters, **common, **adam),
         "adamw": lambda: torch.optim.AdamW(parameters, **common, **adam),
     }
@@ -123,10 +126,13 @@ def test_the_slope_of_a_cold_row_is_the_exact_one() -> None:
 
 def test_moments_have_flat_names() -> None:
     theta = normal(2, 0)
-    adam, momentum, sgd = (Optimizer(OptimizerSpec(kind, 0.1)).init(theta) for kind in ("adamw", "momentum", "sgd"))
-    assert set(sgd) == {"step"}
-    assert set(momentum) == {"step"} | {f"first.{name}" for name in SHAPES}
-    assert set(adam) == set(momentum) | {f"second.{name}" for name in SHAPES}
+    names = {kind: set(Optimizer(OptimizerSpec(kind, 0.1)).init(theta)) for kind in KINDS}
+    first, second = ({f"{part}.{name}" for name in SHAPES} for part in ("first", "second"))
+    assert names["sgd"] == {"step"}
+    assert names["momentum"] == names["nesterov"] == {"step"} | first
+    assert names["adagrad"] == {"step"} | second
+    assert names["adam"] == names["adamw"] == {"step"} | first | second
+    adam = Optimizer(OptimizerSpec("adam", 0.1)).init(theta)
     assert adam["step"].shape == (2,)
     assert adam["step"].dtype == torch.float64
 

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from tgeokd_ray.objectives.hypergradient import fusion_gradient, inner_gradient, ratio_gradient
+from tgeokd_ray.objectives.hypergradient import fusion_gradient
 from tgeokd_ray.objectives.losses import cross_entropy, source_losses
 from tgeokd_ray.objectives.optimizers import Optimizer, OptimizerSpec
 from tgeokd_ray.objectives.points import Context, Points
 from tgeokd_ray.objectives.rules import TGeoOneStep
 from tgeokd_ray.objectives.stacking import apply, stack
+from tgeokd_ray.objectives.ways import Inner, Split
 
 INPUTS, CLASSES, TRAIN, OUTER, BATCH, EPOCHS, EVERY = 10, 3, 1500, 1000, 100, 10, 4
 ORACLE = torch.tensor([0.0, 0.75, 1.0])
@@ -80,15 +81,17 @@ def learned_ratio(data: Regions) -> Tensor:
         fusion_leaf = {name: value.requires_grad_(bilevel) for name, value in omega.items()}
         ratio = rule.weights(fusion_leaf, points, context)
         losses = source_losses(logits, points.teacher_logits, points.labels, temperature=2.0)
-        grads, coefficients = inner_gradient(leaf, losses, ratio, points.row_weights, create_graph=bilevel)
+        inner = Inner(leaf, losses, lambda _: losses, ratio.detach(), points.row_weights)
+        way = Split(inner) if bilevel else None
+        grads = inner.gradients() if way is None else way.gradients
         plain = {name: value.detach() for name, value in grads.items()}
         new_theta, new_moments = optimizer.update(theta, plain, moments, rates)
-        if bilevel:
+        if way is not None:
             later = {name: value.requires_grad_() for name, value in new_theta.items()}
             loss = cross_entropy(apply(module, later, data.inputs[outer]), data.labels[outer]).mean(-1).sum()
             v = dict(zip(later, torch.autograd.grad(loss, list(later.values())), strict=True))
             w = optimizer.pullback(theta, plain, moments, rates, v)
-            slope = ratio_gradient(grads, coefficients, w)
+            slope = way.ratio_gradient(w)
             gradient = fusion_gradient(fusion_leaf, ratio, slope, points, context)
             omega, omega_moments = fusion.update(omega, gradient, omega_moments, fusion_rates)
         theta, moments = {name: value.detach() for name, value in new_theta.items()}, new_moments

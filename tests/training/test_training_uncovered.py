@@ -10,11 +10,12 @@ from torch import Tensor
 
 from tgeokd_ray.feed.rows import Rows
 from tgeokd_ray.models import build
-from tgeokd_ray.objectives.hypergradient import inner_gradient
 from tgeokd_ray.objectives.losses import cross_entropy, distillation
 from tgeokd_ray.objectives.points import Context, on_covered
+from tgeokd_ray.objectives.rule_pack import RulePack
 from tgeokd_ray.objectives.rules import RULES, Constant, build_rule
 from tgeokd_ray.objectives.stacking import stack
+from tgeokd_ray.objectives.ways import inner_gradient
 from tgeokd_ray.training.steps import Problem
 
 N, C = 24, 3
@@ -48,7 +49,8 @@ def student(rule: object, teachers: int = 1) -> tuple[Problem, dict[str, Tensor]
         generator=torch.Generator().manual_seed(1),
     ).double()
     means = torch.full((teachers, C, C), 1 / C, dtype=torch.float64)
-    return Problem(module=module, rule=rule, temperature=2.0, class_means=means), stack([module])  # type: ignore[arg-type]
+    pack = RulePack.of([rule])  # type: ignore[list-item]
+    return Problem(module=module, rule=pack, temperature=torch.tensor([2.0]), class_means=means), stack([module])
 
 
 def gradients(problem: Problem, theta: dict[str, Tensor], rows: Rows) -> dict[str, Tensor]:

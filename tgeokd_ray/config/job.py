@@ -33,7 +33,7 @@ class Model(Strict):
 class Optimizer(Strict):
     """How parameters move; `clip_norm` bounds the global gradient norm before the update."""
 
-    kind: Literal["sgd", "momentum", "adam", "adamw"] = "adam"
+    kind: Literal["sgd", "momentum", "nesterov", "adagrad", "adam", "adamw"] = "adam"
     learning_rate: Positive = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
@@ -139,7 +139,9 @@ class Student(Strict):
 class Fusion(Strict):
     """The fusion network and its outer steps: every `every` inner steps, after the share `warm_up` of all steps.
 
-    `level` is the mean ratio of the centred form: a number, or `chosen` for the constant that won on valid. With
+    `level` is the mean ratio of the centred form: a number, or `chosen` for the constant that won on valid. An outer
+    gradient is pulled back through `look_ahead` inner steps; `hypergradient` is how: reverse mode twice, `forward` mode
+    (for students whose backward pass torch cannot differentiate), or `finite` differences (for any student). With
     `disagreement` the network also sees how far several teachers are apart on a row.
     """
 
@@ -151,6 +153,8 @@ class Fusion(Strict):
     every: Count = 4
     batch_rows: Count = 2048
     warm_up: Share = 0.05
+    hypergradient: Literal["split", "forward", "finite"] = "split"
+    look_ahead: Count = 1
     optimizer: Optimizer = Optimizer(learning_rate=3e-3)
 
 

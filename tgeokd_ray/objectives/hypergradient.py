@@ -1,46 +1,44 @@
-"""The exact one-step hypergradient by split reverse, between whose halves workers average.
+"""The hypergradient: from the outer gradient to the ratios and to the fusion network.
 
 N rows, M teachers, R students in the pack; theta student parameters, omega fusion parameters, J the outer loss.
-With g = dL/dtheta and theta' = theta - U(g):  dJ/da_i = -<(dU/dg)^T grad J(theta'), dg/da_i>.
+With g = dL/dtheta and theta' = theta - U(g):  dJ/da_i = -<w, dg/da_i>,  w = (dU/dg)^T grad J(theta')  for one step.
+The product with dg/da is that of a way (`ways`), between whose calls workers average.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from tgeokd_ray.objectives.points import Context, Points, row_shares
+from tgeokd_ray.objectives.look_ahead import LookAhead, look_ahead
+from tgeokd_ray.objectives.optimizers import Optimizer
+from tgeokd_ray.objectives.points import Context, Points
+from tgeokd_ray.objectives.vectors import Linear
 
 
-def inner_gradient(
-    theta: Mapping[str, Tensor], losses: Tensor, weights: Tensor, row_weights: Tensor, *, create_graph: bool
-) -> tuple[dict[str, Tensor], Tensor]:
-    """Gradients {name: [R, ...]} of the inner loss, and the ratio [R, N, 1 + M] as the leaf they depend on.
+@dataclass(frozen=True)
+class InnerStep:
+    """An inner step that was taken: its optimizer, theta, global gradients and moments BEFORE it, its rates [R]."""
 
-    L = sum over students of the mean over local rows, weighted by `row_weights` [N], of `sum_m weights * losses`
-    (both [R, N, 1 + M]). Theta are the leaves that `losses` were computed from. With `create_graph` the gradients
-    can be differentiated by the returned leaf. Zeros for an empty batch and for parameters without part in L.
-    """
-    coefficients = weights.detach().requires_grad_(create_graph)
-    loss = ((coefficients * losses).sum(-1) * row_shares(row_weights, losses.dtype)).sum()
-    gradients = torch.autograd.grad(
-        loss, list(theta.values()), create_graph=create_graph, allow_unused=True, materialize_grads=True
-    )
-    return dict(zip(theta, gradients, strict=True)), coefficients
+    optimizer: Optimizer
+    theta: Mapping[str, Tensor]
+    grads: Mapping[str, Tensor]
+    moments: Mapping[str, Tensor]
+    learning_rate: Tensor
 
+    def pulled_back(self, v: Mapping[str, Tensor], hessian: Linear, num_steps: int) -> LookAhead:
+        """w {name: [R, ...]} from the global outer gradient v after the step, and how many terms it has, [R].
 
-def ratio_gradient(grads: Mapping[str, Tensor], coefficients: Tensor, w: Mapping[str, Tensor]) -> Tensor:
-    """dJ/da [R, N, 1 + M] of the local rows, `-<w, dg/da>`, with w = `Optimizer.pullback` of the outer gradient.
-
-    `grads` and `coefficients` come from `inner_gradient(create_graph=True)`, whose graph is used up. On several workers
-    w is the global one; d carries the local share of each row's weight, as the local gradient does.
-    """
-    if coefficients.shape[1] == 0:  # torch cannot differentiate the gradient of an embedding of no rows again
-        return torch.zeros_like(coefficients)
-    names = [name for name, gradient in grads.items() if gradient.requires_grad]
-    return _pulled([grads[name] for name in names], [coefficients], [-w[name] for name in names])[0]
+        One step: exact through the optimizer and its clipping. More: its moments and clipping factor stand still
+        (`look_ahead`), and `hessian` is taken `num_steps - 1` times, on every worker.
+        """
+        step = (self.theta, self.grads, self.moments, self.learning_rate)
+        if num_steps == 1:
+            return LookAhead(self.optimizer.pullback(*step, v), torch.ones_like(self.learning_rate))
+        return look_ahead(v, self.optimizer.preconditioner(*step), hessian, num_steps)
 
 
 def fusion_gradient(
@@ -54,11 +52,5 @@ def fusion_gradient(
     """
     size = context.mean(d.abs().mean(-1).sum(-1), points.row_weights.sum())
     scaled = d / size.clamp_min(torch.finfo(d.dtype).tiny).reshape(-1, 1, 1)
-    return dict(zip(omega, _pulled([weights], list(omega.values()), [scaled]), strict=True))
-
-
-def _pulled(outputs: Sequence[Tensor], inputs: Sequence[Tensor], cotangents: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """The vector-Jacobian product, as the gradient of an inner product: torch.autograd.grad loads sympy (.8 s) to check
-    the shapes of `grad_outputs`."""
-    product = torch.stack([(output * cotangent).sum() for output, cotangent in zip(outputs, cotangents, strict=True)])
-    return torch.autograd.grad(product.sum(), list(inputs))
+    gradients = torch.autograd.grad((weights * scaled).sum(), list(omega.values()))
+    return dict(zip(omega, gradients, strict=True))

@@ -1,7 +1,7 @@
 """Functional optimizers on dicts of tensors with a leading axis R, and their exact derivative by the gradient.
 
-theta parameters, g gradient, v a vector of theta's shape, U(g) = theta - theta' the update. Formulas are elementwise
-and in the order of torch.optim, so that one student moves as torch.optim moves it.
+theta parameters, g gradient, v a vector of theta's shape, U(g) = theta - theta' the update. What one kind does to one
+tensor is in `updates`; here are clocks, clipping and decay.
 """
 
 from __future__ import annotations
@@ -13,20 +13,22 @@ import torch
 from torch import Tensor
 
 from tgeokd_ray.objectives.settings import OptimizerSpec
+from tgeokd_ray.objectives.updates import UPDATES, Clock, Update
+from tgeokd_ray.objectives.vectors import Tensors, inner_products, norms, spread
 
-__all__ = ["Optimizer", "OptimizerSpec"]
+__all__ = ["Optimizer", "OptimizerSpec", "Preconditioner"]
 
 CLIP_EPS = 1e-6  # as torch.nn.utils.clip_grad_norm_
 
-Tensors = dict[str, Tensor]
 
+class Preconditioner(NamedTuple):
+    """An optimizer whose moments stand still: `theta' = theta - scale g - decay theta`, both {name: [R, ...]}.
 
-class _Clock(NamedTuple):
-    """Learning rates and Adam's bias corrections, all [R] in float64, as torch.optim computes them in Python."""
+    The positive diagonal `scale` is P of the look-ahead, `decay` that of weight decay; None without any.
+    """
 
-    rate: Tensor
-    first: Tensor
-    second: Tensor
+    scale: Tensors
+    decay: Tensors | None = None
 
 
 class Optimizer:
@@ -34,14 +36,15 @@ class Optimizer:
 
     def __init__(self, spec: OptimizerSpec) -> None:
         self.spec = spec
-        self._adaptive = spec.kind in ("adam", "adamw")
+        self._kind: Update = UPDATES[spec.kind](spec)
 
     def init(self, theta: Mapping[str, Tensor]) -> Tensors:
-        """Moments before the first step: `step` [R] float64, `first.NAME` (not for sgd) and `second.NAME` (adam)."""
+        """Moments before the first step: `step` [R] float64, and per tensor `first.NAME` (momentum, nesterov, adam,
+        adamw) and `second.NAME` (adagrad, adam, adamw)."""
         reference = next(iter(theta.values()))
         moments = {"step": torch.zeros(reference.shape[0], dtype=torch.float64, device=reference.device)}
-        kept = {"sgd": (), "momentum": ("first",)}.get(self.spec.kind, ("first", "second"))
-        return moments | {f"{part}.{name}": torch.zeros_like(value) for part in kept for name, value in theta.items()}
+        parts = self._kind.parts
+        return moments | {f"{part}.{name}": torch.zeros_like(value) for part in parts for name, value in theta.items()}
 
     @torch.no_grad()
     def update(
@@ -58,8 +61,11 @@ class Optimizer:
         new_theta = {}
         for name, value in theta.items():
             gradient = self._decayed(grads[name], value)
-            new_moments |= self._moved(name, gradient, moments)
-            new_theta[name] = self._stepped(name, value, gradient, new_moments, clock)
+            after = self._kind.moved(gradient, self._own(moments, name))
+            new_moments |= {f"{part}.{name}": moment for part, moment in after.items()}
+            if self._decoupled:
+                value = value * spread(1 - clock.rate * self.spec.weight_decay, value)
+            new_theta[name] = self._kind.stepped(value, gradient, after, clock)
         return new_theta, new_moments
 
     @torch.no_grad()
@@ -76,90 +82,80 @@ class Optimizer:
         Finite where the gradient and the second moment are zero (rows never seen), although the slope there is
         `learning_rate / eps` large: start outer steps after a warm-up.
         """
-        clipped, norms = self._clip(grads)
+        clipped, sizes = self._clip(grads)
         clock = self._clock(moments["step"] + 1, learning_rate)
         pulled = {}
         for name, value in theta.items():
             gradient = self._decayed(clipped[name], value)
-            pulled[name] = v[name] * self._slope(name, gradient, moments, clock)
-        return pulled if norms is None else self._through_clip(grads, pulled, norms)
+            pulled[name] = v[name] * self._kind.slope(gradient, self._own(moments, name), clock)
+        return pulled if sizes is None else self._through_clip(grads, pulled, sizes)
+
+    @torch.no_grad()
+    def preconditioner(
+        self,
+        theta: Mapping[str, Tensor],
+        grads: Mapping[str, Tensor],
+        moments: Mapping[str, Tensor],
+        learning_rate: Tensor,
+    ) -> Preconditioner:
+        """The optimizer of this step as a linear one, from the moments BEFORE the update, as `pullback`.
+
+        P is `lr` for sgd, momentum and nesterov, `lr / (sqrt(v) + 1e-4)` with the second moment v AFTER the update
+        (bias-corrected for adam and adamw), times the clipping factor of this step, which is held fixed like v.
+        Coupled decay passes P but is not clipped; decoupled decay is `learning_rate * weight_decay`.
+        """
+        clipped, sizes = self._clip(grads)
+        clock = self._clock(moments["step"] + 1, learning_rate)
+        gains = {}
+        for name, value in theta.items():
+            after = self._kind.moved(self._decayed(clipped[name], value), self._own(moments, name))
+            gains[name] = self._kind.gain(value, after, clock)
+        scale = gains if sizes is None else _times(gains, self._factor(sizes).clamp(max=1.0))
+        if not self.spec.weight_decay:
+            return Preconditioner(scale)
+        rates = {name: spread(clock.rate, value) for name, value in theta.items()} if self._decoupled else gains
+        return Preconditioner(scale, {name: rate * self.spec.weight_decay for name, rate in rates.items()})
+
+    @property
+    def _decoupled(self) -> bool:
+        return self.spec.kind == "adamw" and self.spec.weight_decay > 0
+
+    def _own(self, moments: Mapping[str, Tensor], name: str) -> Tensors:
+        return {part: moments[f"{part}.{name}"] for part in self._kind.parts}
 
     def _decayed(self, gradient: Tensor, value: Tensor) -> Tensor:
-        if self.spec.weight_decay and self.spec.kind != "adamw":
+        if self.spec.weight_decay and not self._decoupled:
             return gradient.add(value, alpha=self.spec.weight_decay)
         return gradient
 
-    def _moved(self, name: str, gradient: Tensor, moments: Mapping[str, Tensor]) -> Tensors:
-        """The moments of one tensor after this gradient."""
-        if self.spec.kind == "sgd":
-            return {}
-        first = moments[f"first.{name}"]
-        if self.spec.kind == "momentum":
-            return {f"first.{name}": first * self.spec.momentum + gradient}
+    def _clock(self, step: Tensor, learning_rate: Tensor) -> Clock:
         beta1, beta2 = self.spec.betas
-        second = (moments[f"second.{name}"] * beta2).addcmul_(gradient, gradient, value=1 - beta2)
-        return {f"first.{name}": first.lerp(gradient, 1 - beta1), f"second.{name}": second}
-
-    def _stepped(self, name: str, value: Tensor, gradient: Tensor, moved: Tensors, clock: _Clock) -> Tensor:
-        if not self._adaptive:
-            direction = gradient if self.spec.kind == "sgd" else moved[f"first.{name}"]
-            return value.addcmul(direction, -_spread(clock.rate, value))
-        if self.spec.kind == "adamw" and self.spec.weight_decay:
-            value = value * _spread(1 - clock.rate * self.spec.weight_decay, value)
-        root = moved[f"second.{name}"].sqrt() / _spread(clock.second.sqrt(), value)
-        denominator = root.add_(self.spec.eps)
-        return value - _spread(clock.rate / clock.first, value) * moved[f"first.{name}"] / denominator
-
-    def _slope(self, name: str, gradient: Tensor, moments: Mapping[str, Tensor], clock: _Clock) -> Tensor:
-        """dU/dg of one tensor, elementwise, at the gradient that reaches the moments."""
-        if not self._adaptive:
-            return _spread(clock.rate, gradient)
-        moved = self._moved(name, gradient, moments)
-        beta1, beta2 = self.spec.betas
-        root = moved[f"second.{name}"].sqrt() / _spread(clock.second.sqrt(), gradient)
-        denominator = root + self.spec.eps
-        # d root / dg = (1 - beta2) g / (c2 root); where the root is 0 so is g, and the term vanishes
-        bend = gradient * _spread((1 - beta2) / clock.second, gradient) / torch.where(root > 0, root, 1)
-        mean = moved[f"first.{name}"] / denominator
-        return _spread(clock.rate / clock.first, gradient) * (1 - beta1 - mean * bend) / denominator
-
-    def _clock(self, step: Tensor, learning_rate: Tensor) -> _Clock:
-        beta1, beta2 = self.spec.betas
-        return _Clock(learning_rate.double(), 1 - beta1**step, 1 - beta2**step)
+        return Clock(learning_rate.double(), 1 - beta1**step, 1 - beta2**step)
 
     def _clip(self, grads: Mapping[str, Tensor]) -> tuple[Mapping[str, Tensor], Tensor | None]:
         """The clipped gradients and the norms [R] before clipping; as they are and None without clipping."""
         if self.spec.clip_norm is None:
             return grads, None
-        norms = _norms(grads)
-        factor = (self.spec.clip_norm / (norms + CLIP_EPS)).clamp(max=1.0)
-        return {name: value * _spread(factor, value) for name, value in grads.items()}, norms
+        sizes = norms(grads)
+        return _times(grads, self._factor(sizes).clamp(max=1.0)), sizes
 
-    def _through_clip(self, grads: Mapping[str, Tensor], pulled: Tensors, norms: Tensor) -> Tensors:
-        """The transposed derivative of `g * min(1, clip / (norm + 1e-6))`: its norm moves with g where it clips."""
+    def _factor(self, sizes: Tensor) -> Tensor:
+        """`clip / norm` [R]; below 1 where clipping is active."""
         assert self.spec.clip_norm is not None
-        factor = self.spec.clip_norm / (norms + CLIP_EPS)
-        products = [_rows(grads[name] * value).sum(1) for name, value in pulled.items()]
-        along = torch.stack(products).sum(0)
-        turn = factor / (norms + CLIP_EPS) * along / norms.clamp_min(torch.finfo(norms.dtype).tiny)
+        return self.spec.clip_norm / (sizes + CLIP_EPS)
+
+    def _through_clip(self, grads: Mapping[str, Tensor], pulled: Tensors, sizes: Tensor) -> Tensors:
+        """The transposed derivative of `g * min(1, clip / (norm + 1e-6))`: its norm moves with g where it clips."""
+        factor = self._factor(sizes)
+        along = inner_products(grads, pulled)
+        turn = factor / (sizes + CLIP_EPS) * along / sizes.clamp_min(torch.finfo(sizes.dtype).tiny)
         turn = torch.where(factor < 1, turn, 0)
         factor = factor.clamp(max=1.0)
         return {
-            name: value * _spread(factor, value) - grads[name] * _spread(turn, value) for name, value in pulled.items()
+            name: value * spread(factor, value) - grads[name] * spread(turn, value) for name, value in pulled.items()
         }
 
 
-def _norms(tensors: Mapping[str, Tensor]) -> Tensor:
-    """The norm [R] of each student over all its tensors, as the norm of its tensors' norms."""
-    parts = torch.stack([torch.linalg.vector_norm(_rows(value), dim=1) for value in tensors.values()])
-    return parts.square().sum(0).sqrt()
-
-
-def _rows(value: Tensor) -> Tensor:
-    """[R, ...] as [R, K], also where a parameter is one number."""
-    return value.reshape(value.shape[0], -1)
-
-
-def _spread(per_student: Tensor, like: Tensor) -> Tensor:
-    """A value [R] in the type of `like`, shaped to broadcast over its other axes."""
-    return per_student.to(like.dtype).reshape(-1, *[1] * (like.dim() - 1))
+def _times(tensors: Mapping[str, Tensor], factor: Tensor) -> Tensors:
+    """Every student's tensors times its own factor [R]."""
+    return {name: value * spread(factor, value) for name, value in tensors.items()}

@@ -8,7 +8,7 @@ from math import inf
 from tgeokd_ray.errors import Problem
 from tgeokd_ray.objectives.options import Check, require, suggestion
 
-KINDS = ("sgd", "momentum", "adam", "adamw")
+KINDS = ("sgd", "momentum", "nesterov", "adagrad", "adam", "adamw")
 # Rules with parameters that outer steps move.
 LEARNED_RULES = frozenset({"tgeo_one_step", "tgeo_shape"})
 
@@ -17,8 +17,9 @@ LEARNED_RULES = frozenset({"tgeo_one_step", "tgeo_shape"})
 class OptimizerSpec:
     """Which optimizer, and its numbers, named and meant as in torch.optim.
 
-    `weight_decay` is coupled (added to the gradient) for sgd, momentum and adam, decoupled for adamw. `clip_norm`
-    scales a student's gradients by `min(1, clip_norm / (norm + 1e-6))`, norm over all its tensors, before any decay.
+    `nesterov` is sgd with Nesterov momentum, `adagrad` starts from an accumulator of 0. `weight_decay` is decoupled for
+    adamw and coupled (added to the gradient) for all others. `clip_norm` scales a student's gradients by
+    `min(1, clip_norm / (norm + 1e-6))`, norm over all its tensors, before any decay.
     ConfigError names every wrong number at once.
     """
 

@@ -172,6 +172,8 @@ def _fusion(job: Job) -> Fusion:
         every=fusion.every,
         batch_rows=fusion.batch_rows,
         warm_up=fusion.warm_up,
+        hypergradient=fusion.hypergradient,
+        look_ahead=fusion.look_ahead,
     )
 
 

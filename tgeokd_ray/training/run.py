@@ -94,6 +94,8 @@ def _step(pack: Pack, rule: RulePack, data: RunData, worker: Worker) -> Step:
         worker=worker,
         learning_rate=Schedule(rates, spec.warm_up_steps),
         fusion_learning_rate=torch.full_like(rates, spec.fusion.optimizer.learning_rate),
+        hypergradient=spec.fusion.hypergradient,
+        look_ahead=spec.fusion.look_ahead,
     )
 
 
@@ -132,7 +134,7 @@ def _start(pack: Pack, data: RunData, step: Step) -> State:
         omega_moments=step.fusion_optimizer.init(omega) if omega else {},
         best_theta=dict(theta),
         best_omega=dict(omega),
-        totals={name: torch.zeros(num_students, device=device, dtype=torch.float64) for name in ("loss", "ratio")},
+        totals={name: torch.zeros(num_students, device=device, dtype=torch.float64) for name in step.measures},
         best=torch.full((num_students,), -float("inf"), dtype=torch.float64, device=device),
         best_epoch=torch.full((num_students,), -1, dtype=torch.int64, device=device),
         ended=torch.full((num_students,), -1, dtype=torch.int64, device=device),

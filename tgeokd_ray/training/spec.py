@@ -32,12 +32,15 @@ HIGHER_IS_BETTER = {"auc": True, "accuracy": True, "macro_f1": True, "average_pr
 @dataclass(frozen=True)
 class Fusion:
     """How the fusion network is trained: its optimizer, an outer step every `every` inner steps on `batch_rows` outer
-    rows, from the share `warm_up` of all steps on (Adam's first steps carry no signal)."""
+    rows, from the share `warm_up` of all steps on (Adam's first steps carry no signal). `hypergradient` is a way of
+    `objectives.ways`, `look_ahead` the number K of inner steps that an outer gradient is pulled back through."""
 
     optimizer: OptimizerSpec = field(default_factory=lambda: OptimizerSpec(kind="adam", learning_rate=3e-3))
     every: int = 4
     batch_rows: int = 1024
     warm_up: float = 0.05
+    hypergradient: str = "split"
+    look_ahead: int = 1
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from tgeokd_ray.feed.batches import Rows
-from tgeokd_ray.objectives.hypergradient import fusion_gradient, inner_gradient, ratio_gradient
+from tgeokd_ray.objectives.hypergradient import InnerStep, fusion_gradient
 from tgeokd_ray.objectives.losses import cross_entropy, source_losses
 from tgeokd_ray.objectives.optimizers import Optimizer
 from tgeokd_ray.objectives.points import Context, Points, teacher_share
 from tgeokd_ray.objectives.rule_pack import RulePack
 from tgeokd_ray.objectives.stacking import apply
+from tgeokd_ray.objectives.ways import WAYS, Inner, Way
 from tgeokd_ray.training.state import State, Tensors
 from tgeokd_ray.training.worker import Worker
 
@@ -110,7 +111,8 @@ class Step:
 
     `masks` are the dropout of the inner pass; the outer loss is that of the student as it will be used, without any.
     Without parameters in the rule, or without outer rows, the outer half vanishes. Gradients, the outer gradient and
-    the fusion gradient are means over all rows of all workers.
+    the fusion gradient are means over all rows of all workers. `hypergradient` names the way to differentiate twice,
+    `look_ahead` how many inner steps the outer gradient is pulled back through.
     """
 
     problem: Problem
@@ -119,6 +121,15 @@ class Step:
     worker: Worker
     learning_rate: Schedule
     fusion_learning_rate: Tensor
+    hypergradient: str = "split"
+    look_ahead: int = 1
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """The names of what a step measures: with a look-ahead, also the terms that its guard cut in this step."""
+        return (
+            ("loss", "ratio", "cut_terms") if self.problem.rule.learned and self.look_ahead > 1 else ("loss", "ratio")
+        )
 
     def take(self, students: Sequence[int]) -> Step:
         """The step of these students alone."""
@@ -140,31 +151,44 @@ class Step:
         context = Context(progress=progress, generator=None, mean=worker.global_mean)
         with torch.set_grad_enabled(bilevel):
             ratio = problem.mixture(omega, points, inner, context)
-        losses = problem.losses(logits, inner)
-        gradients, coefficients = inner_gradient(
-            theta, losses, ratio.detach(), points.row_weights, create_graph=bilevel
+        batch = Inner(
+            theta=theta,
+            losses=problem.losses(logits, inner),
+            losses_of=lambda theta: problem.losses(problem.logits(theta, inner, masks), inner),
+            weights=ratio.detach(),
+            row_weights=points.row_weights,
         )
+        way = WAYS[self.hypergradient](batch) if bilevel else None
+        gradients = batch.gradients() if way is None else way.gradients
         weight = points.row_weights.sum()
         rate = self.learning_rate(state.step)
-        measures = self._measures(losses, ratio, points)
+        measures = self._measures(batch.losses, ratio, points)
         averaged = worker.mean(gradients | measures, weight)
         measures = {name: averaged.pop(name) for name in measures}
         averaged = _rounded(averaged, state.theta)
         new_theta, new_moments = self.optimizer.update(state.theta, averaged, state.moments, rate)
         new = replace(state, theta=new_theta, moments=new_moments, step=state.step + 1)
-        if bilevel:
+        if way is not None:
             assert outer is not None
-            pulled = self.optimizer.pullback(
-                state.theta, averaged, state.moments, rate, self._outer_gradient(new_theta, outer)
-            )
-            slope = ratio_gradient(gradients, coefficients, pulled)
+            taken = InnerStep(self.optimizer, state.theta, averaged, state.moments, rate)
+            slope, terms = self._slope(way, taken, self._outer_gradient(new_theta, outer), weight)
             fusion = worker.mean(fusion_gradient(omega, ratio, slope, points, context), weight)
             fusion = _rounded(fusion, state.omega)
             new_omega, new_omega_moments = self.fusion_optimizer.update(
                 state.omega, fusion, state.omega_moments, self.fusion_learning_rate
             )
             new = replace(new, omega=new_omega, omega_moments=new_omega_moments)
-        return new, measures
+            measures |= {"cut_terms": (self.look_ahead - terms).to(measures["loss"])}
+        return new, {name: measures.get(name, torch.zeros_like(measures["loss"])) for name in self.measures}
+
+    def _slope(self, way: Way, taken: InnerStep, v: Tensors, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """dJ/da [R, N, 1 + M] of the local rows from the global outer gradient, and of how many terms [R] it is made."""
+
+        def hessian(direction: Tensors) -> Tensors:
+            return self.worker.mean(way.hessian(direction), weight)
+
+        w, terms = taken.pulled_back(v, hessian, self.look_ahead)
+        return way.ratio_gradient(w), terms
 
     def _outer_gradient(self, theta: Tensors, outer: Rows) -> Tensors:
         leaves = self.problem.leaves(theta)
