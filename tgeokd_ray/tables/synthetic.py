@@ -74,7 +74,7 @@ def with_dwell(seed: int, table: pa.Table) -> pa.Table:
     known = {name: np.nan_to_num(_numbers(seed, name, rows)) for name in NUMERIC}
     values = {name: _values(seed, name, size, rows) for name, size in zip(CATEGORICAL, VOCABULARIES, strict=True)}
     match = sum(_all_products(known, _all_traits(seed, values, 1)), np.zeros(len(rows)))
-    noise = DWELL_NOISE * _normals(rows, seed, DWELL)
+    noise = DWELL_NOISE * normals(rows, seed, DWELL)
     dwell = np.round(match + DWELL_NOISE**2 * table[LABEL].to_numpy() + noise, DECIMALS)
     log_odds = np.round(table[LOG_ODDS].to_numpy() - match + dwell - DWELL_NOISE**2 / 2, DECIMALS)
     return table.append_column(DWELL, pa.array(dwell)).append_column(LOG_ODDS_AFTER, pa.array(log_odds))
@@ -97,7 +97,7 @@ def check_columns(card: Card) -> None:
         raise ConfigError(problems, fix=f"correct the card {card.name}")
 
 
-def _normals(words: Words, *name: int | str) -> Floats:
+def normals(words: Words, *name: int | str) -> Floats:
     """Standard normal numbers, one for each word (Box and Muller, 1958).
 
     Rounded, because the last bits of a logarithm or cosine differ between processors.
@@ -109,7 +109,7 @@ def _normals(words: Words, *name: int | str) -> Floats:
 
 def _numbers(seed: int, name: str, rows: Words) -> Floats:
     """A numeric column; NaN where it is missing."""
-    column = _normals(rows, seed, name)
+    column = normals(rows, seed, name)
     column[shares(rows, key(seed, name, "missing")) < MISSING_NUMERIC.get(name, 0.0)] = np.nan
     return column
 
@@ -131,7 +131,7 @@ def _popularity(size: int) -> Floats:
 def _traits(seed: int, name: str, size: int, ranks: NDArray[np.int64], which: int) -> Floats:
     """One of the two hidden traits of each row's value, of mean 0 and variance 1 over rows; 0 for a missing value."""
     popularity = _popularity(size)
-    of_value = _normals(np.arange(size, dtype=np.uint64), seed, name, "trait", which)
+    of_value = normals(np.arange(size, dtype=np.uint64), seed, name, "trait", which)
     of_value -= popularity @ of_value
     of_value /= np.sqrt(popularity @ of_value**2)
     return np.append(of_value, 0.0)[ranks]  # a missing value has rank -1
