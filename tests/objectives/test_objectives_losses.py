@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
-from tgeokd_ray.objectives.losses import cross_entropy, distillation, source_losses
+from tgeokd_ray.objectives.losses import cross_entropy, distillation, soft_cross_entropy, source_losses
 
 
 def normal(*shape: int, seed: int = 0, scale: float = 1.0, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -53,6 +53,24 @@ def test_a_perfect_student_is_the_minimum(dtype: torch.dtype) -> None:
     labels = torch.arange(50) % 5
     certain = 1000.0 * (labels[:, None] == torch.arange(5)).to(dtype)
     assert (cross_entropy(certain, labels) == 0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("scale", [1.0, 1000.0])
+def test_soft_targets_that_are_one_hot_are_labels(dtype: torch.dtype, scale: float) -> None:
+    student = normal(2, 4, 3, scale=scale, dtype=dtype)
+    one_hot = torch.nn.functional.one_hot(LABELS, 3)
+    assert torch.equal(soft_cross_entropy(student, one_hot), cross_entropy(student, LABELS))
+
+
+def test_soft_cross_entropy_is_linear_in_the_target_and_least_where_the_student_agrees() -> None:
+    student, target = normal(2, 4, 3).requires_grad_(), normal(4, 3, seed=1).softmax(-1)
+    parts = [cross_entropy(student, torch.full((4,), c)) * target[:, c] for c in range(3)]
+    torch.testing.assert_close(soft_cross_entropy(student, target), sum(parts))
+    assert gradcheck(lambda z: soft_cross_entropy(z, target), student)
+    entropy = -(target * target.log()).sum(-1)
+    torch.testing.assert_close(soft_cross_entropy(target.log(), target), entropy)
+    assert (soft_cross_entropy(student, target) > entropy).all()
 
 
 def test_two_classes_are_the_binary_form() -> None:

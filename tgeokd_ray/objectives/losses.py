@@ -20,6 +20,15 @@ def cross_entropy(student_logits: Tensor, labels: Tensor) -> Tensor:
     return -log_probabilities.gather(-1, index).squeeze(-1)
 
 
+def soft_cross_entropy(student_logits: Tensor, targets: Tensor) -> Tensor:
+    """`-sum_c targets_c log softmax(student_logits)_c` in nats: logits [..., N, C], targets [N, C] to [..., N].
+
+    The cross-entropy to labels that are distributions, such as the denoised ones of a channel model. That of a one-hot
+    target is `cross_entropy`; least, at the entropy of the target, for a student that agrees with it.
+    """
+    return -(targets.to(student_logits.dtype) * student_logits.log_softmax(-1)).sum(-1)
+
+
 def distillation(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float | Tensor) -> Tensor:
     """`temperature**2 * KL(teacher || student)` of the softened distributions, in nats, shape [..., N].
 
