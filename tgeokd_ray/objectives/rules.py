@@ -124,7 +124,7 @@ class TGeoOneStep:
     def weights(self, omega: Mapping[str, Tensor], points: Points, context: Context) -> Tensor:
         scores = _scores(omega, points, context, self.features, self.hidden, offset=not self.centred)
         if self.centred:
-            scores = scores - batch_mean(scores, points.row_weights, context).unsqueeze(-2)
+            scores = scores - batch_mean(scores, points, context).unsqueeze(-2)
         return (scores + _shares(self.level, points).log()).softmax(-1)
 
 
@@ -201,6 +201,9 @@ def _scores(
     seen = feature_set.compute(points)
     if feature_set.standardised:
         seen = standardise(seen, points, context)
+    seen = torch.where(
+        points.labelled.unsqueeze(-1), seen, 0.0
+    )  # standardised, the mean row: a label says nothing here
     return apply(FusionNetwork(seen.shape[-1], points.num_teachers, hidden, offset=offset), omega, seen, stacked=True)
 
 
