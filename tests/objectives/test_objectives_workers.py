@@ -70,7 +70,7 @@ def test_statistics_are_over_the_global_batch() -> None:
         context = Context(0.5, None, threads.global_mean)
         points = problem.points(parts[rank].teachers.transpose(0, 1)[:1], parts[rank])
         features = FEATURES["label_aligned"].compute(points)
-        return batch_mean(features, points.row_weights, context), standardise(features, points, context)
+        return batch_mean(features, points, context), standardise(features, points, context)
 
     results = threads.run(work)
     whole = problem.points(problem.inner.teachers.transpose(0, 1)[:1], problem.inner)

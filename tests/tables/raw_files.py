@@ -76,6 +76,7 @@ GOOD = "no,1,a\n"
 PLAIN_TIME = "expected a number (or `time: timestamp` under splits in the card, for dates and times)"
 NUMBER = "a number (or list the text under format.null_values)"
 CLASSES = "one of 'no', 'yes'"
+DISTILL = "(or `missing: distill` under label in the card: train rows without one learn from the teachers alone)"
 UNKNOWN = "the label is not one of the classes"
 WHOLE = "a whole number from -2**63 to 2**63 - 1 (or `type: text` under row_id in the card)"
 BARE = {"format": {"kind": "csv", "header": False, "names": ["y", "x", "c"]}}
@@ -198,7 +199,7 @@ BAD: dict[str, tuple[dict[str, Any], str | bytes, list[str]]] = {
             f", column 'y', row 1: {UNKNOWN}; expected {CLASSES}; did you mean 'yes'?; got 'yess'",
             f", column 'y', row 2: {UNKNOWN}; expected {CLASSES}; got '-100'",
             f", column 'y', row 3: {UNKNOWN}; expected {CLASSES}; got '2.5'",
-            f", column 'y', row 4: the label is missing; expected {CLASSES}",
+            f", column 'y', row 4: the label is missing; expected {CLASSES} {DISTILL}",
             f", column 'y', row 5: {UNKNOWN}; expected {CLASSES}; did you mean 'yes'?; got 'Yes'",
         ],
     ),

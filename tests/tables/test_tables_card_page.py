@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tgeokd_ray.tables.card_splits import Period, Splits
+from tgeokd_ray.tables.card_trusted import Trusted
 from tgeokd_ray.tables.cards import load_card
 
 PAGE = (Path(__file__).parents[2] / "docs" / "card.md").read_text()
@@ -25,6 +27,12 @@ def test_the_example_loads_and_shows_every_key(tmp_path: Path) -> None:
             set(type(part).model_fields) - shown - {"seed", "rows", "chunk_rows", "terms", "publisher", "citation"}
         )
         assert not unnamed, type(part)
+
+
+def test_the_kinds_of_splits_show_every_key() -> None:
+    shown = set(re.findall(r"([a-z_]+):", SPLITS))
+    for part in (Splits, Period, Trusted):
+        assert set(part.model_fields) <= shown, part
 
 
 @pytest.mark.parametrize("text", SPLITS.strip().split("\n\n"))

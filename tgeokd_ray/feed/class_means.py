@@ -24,7 +24,10 @@ class ClassMeans:
         self.counts = np.zeros(num_classes, dtype=np.int64)
 
     def add(self, logits: NDArray[np.float32], labels: NDArray[np.integer]) -> None:
-        """Add the softmax, in float64, of logits [N, C] of rows with these labels [N]."""
+        """Add the softmax, in float64, of logits [N, C] of rows with these labels [N]; rows without one (-1) are left
+        out."""
+        known = labels >= 0
+        logits, labels = logits[known], labels[known]
         counts = np.bincount(labels, minlength=len(self.counts))
         shares = probabilities(logits)[np.argsort(labels, kind="stable")]
         present = np.flatnonzero(counts)

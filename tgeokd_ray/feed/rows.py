@@ -22,10 +22,10 @@ from tgeokd_ray.errors import IntegrityError, Problem
 
 @dataclass(frozen=True)
 class Rows:
-    """`row_id` [N] int64, `numeric` [N, P] float32, `categorical` [N, F] fused ids, `labels` [N] class indices,
-    `weights` [N] float32, `logits` [N, M, C] float32; `covered` [N, M] uint8 is 0 where a teacher has no logits for a
-    row, and [N, 0] where every teacher has some for all; `ratios` [N, Q, M + 1] float32 are u of every teacher and the
-    gate of stored ratios.
+    """`row_id` [N] int64, `numeric` [N, P] float32, `categorical` [N, F] fused ids, `labels` [N] class indices, -1 for
+    none, `weights` [N] float32, `logits` [N, M, C] float32; `covered` [N, M] uint8 is 0 where a teacher has no logits
+    for a row, and [N, 0] where every teacher has some for all; `ratios` [N, Q, M + 1] float32 are u of every teacher
+    and the gate of stored ratios.
 
     Ids and labels are int64 in a batch and int32 as stored (`as_batch` widens them). The tensors may be views of
     read-only memory that others share: never write into them.

@@ -57,11 +57,12 @@ class Epoch:
     def order(self, window: Window, labels: NDArray[np.integer]) -> NDArray[np.int64]:
         """Positions in the window's stored rows, whose classes are `labels`, in the order in which they are served.
 
-        Every row once, or as often as its class is repeated.
+        Every row once, or as often as its class is repeated; one without a label (-1) once.
         """
         positions = np.arange(len(labels))
         if self.repeats is not None:
-            positions = np.repeat(positions, np.asarray(self.repeats)[labels])
+            of_label = np.asarray((*self.repeats, 1))  # -1, no label, takes the last
+            positions = np.repeat(positions, of_label[labels])
         return positions[_permutation(len(positions), _ROWS, self.seed, self.number, window.lane, window.number)]
 
 
@@ -92,7 +93,8 @@ class Sampler:
         """Rows that a unit contributes to an epoch: its rows, each as often as its class is repeated."""
         if self.repeats is None:
             return unit.rows
-        return sum(count * factor for count, factor in zip(unit.labels, self.repeats, strict=True))
+        more = sum(count * (factor - 1) for count, factor in zip(unit.labels, self.repeats, strict=True))
+        return unit.rows + more
 
     def epoch(self, number: int) -> Epoch:
         """The order of epoch `number`: units shuffled, then each dealt to the lane with the fewest rows so far."""

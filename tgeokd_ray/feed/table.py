@@ -113,7 +113,7 @@ class EncodedTable:
         return self._shards.entry(shard)
 
     def label_counts(self, *splits: str) -> NDArray[np.int64]:
-        """Rows per class of these splits together, [C]."""
+        """Rows per class of these splits together, [C]; rows without a label are in none."""
         counts = np.asarray([unit.labels for split in splits for unit in self.units(split)], dtype=np.int64)
         total: NDArray[np.int64] = counts.reshape(-1, len(self.classes)).sum(axis=0)
         return total

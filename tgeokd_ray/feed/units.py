@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from tgeokd_ray.errors import IntegrityError, Problem, ProvenanceError
 
 @dataclass(frozen=True)
 class Unit:
-    """One row group of a shard: `rows` rows from row `first` of the shard on, `labels[c]` of them of class c."""
+    """One row group of a shard: `rows` rows from row `first` of the shard on, `labels[c]` of them of class c; rows
+    without a label (-1) are in no class."""
 
     split: str
     shard: str
@@ -53,7 +55,9 @@ def open_kind(path: Path | str, kind: str) -> Artifact:
 def entry_units(entry: FileEntry, num_classes: int) -> tuple[Unit, ...]:
     """The row groups of one shard of a table; IntegrityError when its entry contradicts itself."""
     groups, labels = entry.extra["groups"], entry.extra["labels"]
-    if sum(groups) != entry.rows or [sum(counts) for counts in labels] != groups:
+    unlabelled = entry.extra.get("unlabelled", [0] * len(groups))
+    of_class = [sum(counts) for counts in labels]
+    if sum(groups) != entry.rows or [a + b for a, b in zip_longest(of_class, unlabelled, fillvalue=0)] != groups:
         raise IntegrityError([Problem("the rows in all, per row group and per class disagree", file=entry.path)])
     if any(len(counts) != num_classes for counts in labels):
         raise IntegrityError([Problem(f"the rows per class are not of {num_classes} classes", file=entry.path)])

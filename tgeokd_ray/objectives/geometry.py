@@ -38,11 +38,12 @@ class FeatureSet:
 def standardise(features: Tensor, points: Points, context: Context) -> Tensor:
     """`(features - mean) / (std + 1e-3)` per student and column, both weighted and over the GLOBAL batch, [R, N, K].
 
-    The variance is the mean squared distance from the global mean. Detached. Zeros, not NaN, for an empty batch.
+    Both are of the rows that have a label. The variance is the mean squared distance from the global mean. Detached.
+    Zeros, not NaN, for an empty batch.
     """
     with torch.no_grad():
-        mean = batch_mean(features, points.row_weights, context).unsqueeze(-2)
-        spread = batch_mean((features - mean).square(), points.row_weights, context).sqrt().unsqueeze(-2)
+        mean = batch_mean(features, points, context).unsqueeze(-2)
+        spread = batch_mean((features - mean).square(), points, context).sqrt().unsqueeze(-2)
         return (features - mean) / (spread + SPREAD_EPS)
 
 
@@ -50,7 +51,7 @@ def _corners(points: Points) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """S, T, Tbar and G, each [R, N, M, C]."""
     student = points.student_logits.softmax(-1).unsqueeze(-2)
     teacher = points.teacher_logits.to(student.dtype).softmax(-1)
-    means = points.class_means.to(student.dtype)[:, points.labels].transpose(0, 1)
+    means = points.class_means.to(student.dtype)[:, points.classes].transpose(0, 1)
     classes = torch.arange(student.shape[-1], device=points.labels.device)
     label = (points.labels.unsqueeze(-1) == classes).to(student.dtype).unsqueeze(-2)
     shape = (*points.student_logits.shape[:-1], points.num_teachers, student.shape[-1])
@@ -83,17 +84,17 @@ def _label_aligned(points: Points) -> Tensor:
     """
     student = points.student_logits.softmax(-1)
     teacher = points.teacher_logits.to(student.dtype).softmax(-1)
-    means = points.class_means.to(student.dtype)[:, points.labels].transpose(0, 1)
+    means = points.class_means.to(student.dtype)[:, points.classes].transpose(0, 1)
     expanded = student.unsqueeze(-2)
     per_teacher = [
-        *_distribution_summary(teacher, points.labels.unsqueeze(-1)),
-        _at(means, points.labels.unsqueeze(-1)),
+        *_distribution_summary(teacher, points.classes.unsqueeze(-1)),
+        _at(means, points.classes.unsqueeze(-1)),
         torch.linalg.vector_norm(expanded - teacher, dim=-1),
         torch.linalg.vector_norm(teacher - means, dim=-1),
         torch.linalg.vector_norm(expanded - means, dim=-1),
     ]
     shape = (*student.shape[:-1], points.num_teachers)
-    own = torch.stack(_distribution_summary(student, points.labels), -1)
+    own = torch.stack(_distribution_summary(student, points.classes), -1)
     return torch.cat([own, *[column.expand(shape) for column in per_teacher]], -1)
 
 

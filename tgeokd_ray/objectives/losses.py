@@ -13,11 +13,11 @@ def cross_entropy(student_logits: Tensor, labels: Tensor) -> Tensor:
     """`-log softmax(student_logits)[label]` in nats: logits [..., N, C] and labels [N] int64 to [..., N].
 
     The loss GT of TGeo-KD (Hu et al., ICLR 2024, eq. 2). Zero in the limit of a student that is certain of the label,
-    `log C` for one that is indifferent.
+    `log C` for one that is indifferent. Zero, with zero gradient, for a row without a label (-1).
     """
     log_probabilities = student_logits.log_softmax(-1)
-    index = labels.unsqueeze(-1).expand(*log_probabilities.shape[:-1], 1)
-    return -log_probabilities.gather(-1, index).squeeze(-1)
+    index = labels.clamp_min(0).unsqueeze(-1).expand(*log_probabilities.shape[:-1], 1)
+    return torch.where(labels >= 0, -log_probabilities.gather(-1, index).squeeze(-1), 0.0)
 
 
 def soft_cross_entropy(student_logits: Tensor, targets: Tensor) -> Tensor:
@@ -53,8 +53,8 @@ def source_losses(
 ) -> Tensor:
     """What each source asks of each row, [R, N, 1 + M]: the labels' cross-entropy, then each teacher's distillation.
 
-    Student logits are [R, N, C], teacher logits [N, M, C] (None for M = 0), labels [N] int64; the temperature is one
-    number or a tensor [R], one per student. ValueError if a float temperature is <= 0.
+    Student logits are [R, N, C], teacher logits [N, M, C] (None for M = 0), labels [N] int64, -1 for none; the
+    temperature is one number or a tensor [R], one per student. ValueError if a float temperature is <= 0.
     """
     labels_loss = cross_entropy(student_logits, labels).unsqueeze(-1)
     if teacher_logits is None:

@@ -16,8 +16,9 @@ from torch import Tensor
 class Points:
     """One worker's part of a batch, detached from the student's parameters.
 
-    `student_logits` [R, N, C], `teacher_logits` [N, M, C], `labels` [N] int64, `class_means` [M, C, C] (row c: the mean
-    teacher distribution over the train rows of class c) and `row_weights` [N] >= 0, of any sum. What only some rules
+    `student_logits` [R, N, C], `teacher_logits` [N, M, C], `labels` [N] int64 (-1: none), `class_means` [M, C, C] (row
+    c: the mean teacher distribution over the train rows of class c) and `row_weights` [N] >= 0, of any sum. Statistics
+    of a batch are over the rows that have a label: a row without one has no ratio to be learned. What only some rules
     ask for: `offset` [N], the logit of how credible the teachers are on a row; `ratio_logits` [N, Q, M], the logit of
     teacher against label in ratios learned before, and `ratio_gates` [N, Q], the sum of their gates, of mean 1.
     """
@@ -34,6 +35,16 @@ class Points:
     @property
     def num_teachers(self) -> int:
         return self.teacher_logits.shape[1]
+
+    @property
+    def labelled(self) -> Tensor:
+        """Whether each row has a label, [N] bool."""
+        return self.labels >= 0
+
+    @property
+    def classes(self) -> Tensor:
+        """The labels [N] as places to gather at: 0 where there is none."""
+        return self.labels.clamp_min(0)
 
 
 class GlobalMean(Protocol):
@@ -80,13 +91,38 @@ def teacher_share(weights: Tensor) -> Tensor:
     return weights[..., 1:].sum(-1) / weights.sum(-1).clamp_min(torch.finfo(weights.dtype).tiny)
 
 
+def on_labelled(weights: Tensor, labelled: Tensor, covered: Tensor) -> Tensor:
+    """Weights [R, N, 1 + M] that are 0 on a label that is not there and sum to 1 on the teachers of such a row.
+
+    `labelled` is [N] bool, `covered` [N, M], or [N, 0] where every teacher scored every row. Teachers keep the
+    proportions that the rule gives them, in equal parts where it gives them nothing. Such rows pass no gradient to the
+    rule. All zeros for a row with neither label nor teacher.
+    """
+    teachers = weights[..., 1:].detach()
+    known = covered.to(weights.dtype) if covered.shape[1] else torch.ones_like(teachers)
+    tiny = torch.finfo(weights.dtype).tiny
+    given = (teachers * known).sum(-1, keepdim=True)
+    parts = torch.where(given > tiny, teachers, torch.ones_like(teachers)) * known
+    parts = parts / parts.sum(-1, keepdim=True).clamp_min(tiny)
+    return torch.where(labelled.unsqueeze(-1), weights, torch.cat([torch.zeros_like(given), parts], -1))
+
+
 def row_shares(row_weights: Tensor, dtype: torch.dtype) -> Tensor:
     """The weights [N] divided by their sum; zeros, never NaN, where no row has weight."""
     weights = row_weights.to(dtype)
     return weights / weights.sum().clamp_min(torch.finfo(dtype).tiny)
 
 
-def batch_mean(values: Tensor, row_weights: Tensor, context: Context) -> Tensor:
-    """The row-weighted mean of [R, N, K] values over the global batch, [R, K]; zeros where no worker has a row."""
-    local = (values * row_shares(row_weights, values.dtype).unsqueeze(-1)).sum(-2)
-    return context.mean(local, row_weights.sum())
+def batch_mean(values: Tensor, points: Points, context: Context) -> Tensor:
+    """The row-weighted mean of [R, N, K] values over the labelled rows of the global batch, [R, K]; zeros without any.
+
+    A ratio of two means with the weights of all rows, by which the caller averages gradients, too: with those of the
+    labelled rows alone the gradient would not be that of one process.
+    """
+    labelled = points.labelled.to(values.dtype)
+    weights = points.row_weights.to(values.dtype)
+    tiny = torch.finfo(values.dtype).tiny
+    local = (values * (row_shares(weights, values.dtype) * labelled).unsqueeze(-1)).sum(-2)
+    share = (weights * labelled).sum() / weights.sum().clamp_min(tiny)
+    both = context.mean(torch.cat([local, share.expand(*local.shape[:-1], 1)], -1), points.row_weights.sum())
+    return both[..., :-1] / both[..., -1:].clamp_min(tiny)

@@ -54,6 +54,11 @@ class RulePack:
         """Whether an outer step moves the parameters of any student's rule."""
         return any(group.rule.learned for group in self.groups)
 
+    @property
+    def labels_only(self) -> bool:
+        """Whether no student listens to a teacher."""
+        return all(group.rule.kind == "labels" for group in self.groups)
+
     def init(self, seeds: Sequence[int], num_classes: int, num_teachers: int) -> dict[str, Tensor]:
         """omega {name: [R, ...]}, one seed per student."""
         omega = {}

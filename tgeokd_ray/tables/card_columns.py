@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import (
-    BeforeValidator,
-    Field,
-    SerializerFunctionWrapHandler,
-    field_validator,
-    model_serializer,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from tgeokd_ray.tables.validation import Strict, did_you_mean, raise_all
+from tgeokd_ray.tables.validation import Grown, Strict, did_you_mean, raise_all
+
+UNLABELLED = -1  # the class index of a row without a label
 
 
 def _text(value: Any) -> Any:
@@ -41,10 +36,11 @@ class RowId(Strict):
         return self
 
 
-class Label(Strict):
+class Label(Grown):
     """The ordered classes and the raw texts that mean each of them; a class without texts is its own text.
 
-    `mapping` may be written as {class: [texts]} or {text: class}. `display` holds names for reports.
+    `mapping` may be written as {class: [texts]} or {text: class}. `display` holds names for reports. With `missing:
+    distill` a train row whose label is empty, or one of the texts `unlabelled`, learns from the teachers alone.
     """
 
     column: Text
@@ -52,6 +48,10 @@ class Label(Strict):
     mapping: dict[Text, tuple[Text, ...]] = Field(default_factory=dict)
     negative: Text | None = None
     display: dict[Text, Text] = Field(default_factory=dict)
+    missing: Literal["error", "distill"] = "error"
+    unlabelled: tuple[Text, ...] = ()
+
+    LATER: ClassVar[tuple[str, ...]] = ("missing", "unlabelled")
 
     @field_validator("mapping", mode="before")
     @classmethod
@@ -73,13 +73,16 @@ class Label(Strict):
             [f"{key}: {name!r} is not a class{did_you_mean(name, self.classes)}" for key, name in strange]
             + [f"class {name!r} is listed twice" for name in repeated(self.classes)]
             + [f"text {text!r} means more than one class" for text, n in texts.items() if n > 1 and not strange]
+            + [f"unlabelled: text {text!r} means a class" for text in self.unlabelled if text in texts]
+            + (["unlabelled needs missing: distill"] if self.unlabelled and self.missing == "error" else [])
         )
         return self
 
     @property
     def texts(self) -> dict[str, int]:
-        """Class index of every raw text that is allowed."""
-        return {t: i for i, name in enumerate(self.classes) for t in self.mapping.get(name, (name,))}
+        """Class index of every raw text that is allowed, -1 for those of no label."""
+        known = {t: i for i, name in enumerate(self.classes) for t in self.mapping.get(name, (name,))}
+        return known | dict.fromkeys(self.unlabelled, UNLABELLED)
 
     @property
     def negative_index(self) -> int:
@@ -126,7 +129,7 @@ class Encoding(Strict):
     categorical: CategoricalOptions = CategoricalOptions()
 
 
-class Columns(Strict):
+class Columns(Grown):
     """The role of every raw column; `others` says what to do with columns that the card does not name.
 
     `teacher_only` names features that the teacher alone sees: what is known of a row once it is past, and not yet when
@@ -138,6 +141,8 @@ class Columns(Strict):
     teacher_only: tuple[Text, ...] = ()
     ignore: tuple[Text, ...] = ()
     others: Literal["error", "ignore"] = "error"
+
+    LATER: ClassVar[tuple[str, ...]] = ("teacher_only",)
 
     @model_validator(mode="after")
     def _one_role_each(self) -> Self:
@@ -162,12 +167,6 @@ class Columns(Strict):
             + [f"teacher_only: {name!r} is there twice" for name in repeated(self.teacher_only)]
             + (["teacher_only: names every feature; the student needs at least one"] if blind else [])
         )
-
-    @model_serializer(mode="wrap")
-    def _without_empty_teacher_only(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A card without such columns is written, and digested, as it was before there were any."""
-        data: dict[str, Any] = handler(self)
-        return data if self.teacher_only else {k: v for k, v in data.items() if k != "teacher_only"}
 
 
 def repeated(names: Any) -> list[Any]:

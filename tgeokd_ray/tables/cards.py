@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from tgeokd_ray.errors import ConfigError, Problem
 from tgeokd_ray.tables.card_columns import (
+    UNLABELLED,
     CategoricalColumn,
     Columns,
     Encoding,
@@ -33,7 +34,10 @@ __all__ = [
     "ROW",
     "ROW_ID",
     "SPLITS",
+    "SPLIT_NAME",
     "TIME",
+    "TRUSTED",
+    "UNLABELLED",
     "WEIGHT",
     "Card",
     "CategoricalColumn",
@@ -44,7 +48,8 @@ __all__ = [
 
 # Columns which the readers add to the card's own; "@" keeps them apart from raw names such as `label` or `time`.
 ROW, ROW_ID, LABEL, WEIGHT, TIME = "@row", "@row_id", "@label", "@weight", "@time"
-RESERVED = (ROW, ROW_ID, LABEL, WEIGHT, TIME)
+SPLIT_NAME, TRUSTED = "@split_name", "@trusted"
+RESERVED = (ROW, ROW_ID, LABEL, WEIGHT, TIME, SPLIT_NAME, TRUSTED)
 PACKAGED = Path(__file__).parent / "cards"
 # What does not shape the encoded table; `encoding` is laid under the columns already.
 _DESCRIPTION = {"name", "title", "files", "encoding", "defaults", "terms", "publisher", "citation", "checks"}
@@ -145,7 +150,7 @@ class Card(Strict):
     def _roles_agree(self) -> Self:
         own = {"label.column": self.label.column, "row_id.column": self.row_id.column, "weight": self.weight}
         features, known = (*self.numeric, *self.categorical), self.known_columns
-        names = self.format.names
+        names, deciding = self.format.names, self.splits.columns
         unnamed = [name for name in known if name not in names and name not in self.columns.ignore] if names else []
         roleless = [name for name in names if name not in known] if self.columns.others == "error" else []
         raise_all(
@@ -156,12 +161,22 @@ class Card(Strict):
             + [
                 f"columns.teacher_only: {name!r} is the column of the splits, which the student's card names, too"
                 for name in self.teacher_only
-                if name == self.splits.column
+                if name in deciding
             ]
+            + [f"splits: {n!r} names splits or trust, it cannot be a feature too" for n in self._verdicts & {*features}]
+            + [f"splits: a synthetic table has no column {n!r}" for n in deciding if self.format.kind == "synthetic"]
             + [f"column {name!r} is not in format.names{did_you_mean(name, roleless)}" for name in unnamed]
             + [f"format.names: {name!r} has no role; ignore it or name it under columns" for name in roleless]
         )
         return self
+
+    @property
+    def _verdicts(self) -> set[str]:
+        """Columns that were made for the splits alone; a time may be a feature as well."""
+        splits, trusted = self.splits, self.splits.trusted
+        named = [splits.column] if splits.kind == "column" else []
+        named += [trusted.column] if trusted is not None and not trusted.is_range else []
+        return {name for name in named if name is not None}
 
     @property
     def numeric(self) -> tuple[str, ...]:
@@ -181,7 +196,7 @@ class Card(Strict):
     @property
     def known_columns(self) -> tuple[str, ...]:
         """Every raw column that the card names, each once."""
-        own = (self.row_id.column, self.label.column, self.weight, self.splits.column)
+        own = (self.row_id.column, self.label.column, self.weight, *self.splits.columns)
         names = (*self.numeric, *self.categorical, *(name for name in own if name is not None), *self.columns.ignore)
         return tuple(dict.fromkeys(names))
 
@@ -191,7 +206,7 @@ class Card(Strict):
 
         {"kind": "hash", "salt", "parts": {split: share}}; {"kind": "file", "salt", "files": [[pattern, target], ...]}
         (first match of `fnmatchcase` on the base name wins); {"kind": "time", "salt", "periods": [[until or None,
-        target], ...]} (the first period whose `until` is above the row's time).
+        target], ...]} (the first period whose `until` is above the row's time); {"kind": "column", "salt", "column"}.
         """
         return self.splits.rules()
 

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from tgeokd_ray.errors import SHOWN
 from tgeokd_ray.tables.card_columns import NumericColumn
-from tgeokd_ray.tables.card_splits import seconds
-from tgeokd_ray.tables.cards import LABEL, ROW, ROW_ID, TIME, WEIGHT, Card
+from tgeokd_ray.tables.card_shares import seconds
+from tgeokd_ray.tables.card_trusted import Trusted
+from tgeokd_ray.tables.cards import LABEL, ROW, ROW_ID, SPLIT_NAME, SPLITS, TIME, TRUSTED, UNLABELLED, WEIGHT, Card
 from tgeokd_ray.tables.findings import Findings
 from tgeokd_ray.tables.validation import did_you_mean
 
@@ -22,16 +23,16 @@ Flags = NDArray[np.bool_]
 
 _NUMBER = "a number (or list the text under format.null_values)"
 _WHOLE_NUMBER = "a whole number from -2**63 to 2**63 - 1 (or `type: text` under row_id in the card)"
-_PLAIN_TIME = "a number (or `time: timestamp` under splits in the card, for dates and times)"
+_LABEL = " (or `missing: distill` under label in the card: train rows without one learn from the teachers alone)"
 
 
 @dataclass
 class Cells:
     """The typed columns of a card from raw ones, piece by piece; problems go to `findings`.
 
-    `labels` tells whether label, weight and time are read. Text may come as bytes; it must be UTF-8. `nul` tells
-    whether the file holds a NUL byte, so that only such files are searched for it. `strip` takes blanks off texts.
-    Texts in `nulls` become null; what is null in the pieces is so in any case.
+    `labels` tells whether label, weight and what decides about splits are read. Text may come as bytes; it must be
+    UTF-8. `nul` tells whether the file holds a NUL byte, so that only such files are searched for it. `strip` takes
+    blanks off texts. Texts in `nulls` become null; what is null in the pieces is so in any case.
     """
 
     card: Card
@@ -52,8 +53,7 @@ class Cells:
             columns[LABEL] = self._labels(piece)
             if card.weight is not None:
                 columns[WEIGHT] = self._weights(piece, card.weight)
-            if card.splits.kind == "time" and card.splits.column is not None:
-                columns[TIME] = self._times(piece, card.splits.column)
+            columns |= self._deciding(piece)
         columns |= {column.name: self._numbers(piece, column) for column in card.columns.numeric}
         columns |= {name: self._texts(piece, name)[0] for name in card.categorical}
         self.rows += piece.num_rows
@@ -126,11 +126,11 @@ class Cells:
         return numbers.to_arrow()
 
     def _labels(self, piece: pa.Table) -> pa.Array:
-        """Class indices."""
+        """Class indices, -1 for a row without a label where the card allows that."""
         label = self.card.label
         texts, missing = self._texts(piece, label.column)
         known = label.texts
-        classes = _some(list(known))
+        classes = _some([text for text, index in known.items() if index != UNLABELLED])
         codes = pc.index_in(texts, value_set=pa.array(list(known), type=pa.large_string()))
         unknown = _flags(codes.is_null()) & ~_flags(texts.is_null())
         what = "the label is not one of the classes"
@@ -141,8 +141,11 @@ class Cells:
             what,
             lambda text: classes + ("" if text.isdigit() else did_you_mean(text, known)),
         )
-        self._note(missing, label.column, texts, "the label is missing", classes)
-        return pa.array(list(known.values()), type=pa.int32()).take(codes)
+        labels = pa.array(list(known.values()), type=pa.int32()).take(codes)
+        if label.missing == "distill":
+            return pc.if_else(pa.array(missing), pa.scalar(UNLABELLED, pa.int32()), labels)
+        self._note(missing, label.column, texts, "the label is missing", classes + _LABEL)
+        return labels
 
     def _row_ids(self, piece: pa.Table, name: str) -> pa.Array:
         """Row ids as they are in the file: whole numbers, or texts."""
@@ -172,16 +175,38 @@ class Cells:
         self._note(bad, name, texts, "the weight cannot be used", "a number from 0 to 3.4e38")
         return weights
 
+    def _deciding(self, piece: pa.Table) -> dict[str, pa.Array]:
+        """What the columns of the splits say: a time, the place of a split among all (-1: none of them), trust."""
+        splits, times = self.card.splits, {name: self._times(piece, name) for name in self.card.splits.times}
+        found: dict[str, pa.Array] = {}
+        if splits.column in times:
+            found[TIME] = times[splits.column]
+        elif splits.column is not None:
+            names = self._texts(piece, splits.column)[0]
+            found[SPLIT_NAME] = pc.index_in(names, pa.array(SPLITS, pa.large_string())).fill_null(-1).cast(pa.int8())
+        trusted = splits.trusted
+        if trusted is not None and trusted.column is not None:
+            own = times.get(trusted.column)
+            found[TRUSTED] = self._named(piece, trusted) if own is None else _within(own, trusted)
+        return found
+
+    def _named(self, piece: pa.Table, trusted: Trusted) -> pa.Array:
+        """Whether the column of trusted rows holds one of their texts."""
+        assert trusted.column is not None
+        texts, _ = self._texts(piece, trusted.column)
+        return pc.is_in(texts, pa.array(trusted.texts, pa.large_string()))
+
     def _times(self, piece: pa.Table, name: str) -> pa.Array:
         """Seconds or plain numbers, NaN where the time is missing: such a row belongs to no period."""
         raw = piece[name].combine_chunks()
-        if self.card.splits.time == "number":
+        key, time = self.card.splits.times[name]
+        if time == "number":
             if _is_number(raw.type):
                 return raw.cast(pa.float64(), safe=False).fill_null(np.nan)
-            numbers = self._parsed(
-                self._texts(piece, name)[0], pl.Float64, name, "the time is not a number", _PLAIN_TIME
-            )
-            return numbers.fill_null(np.nan)
+            place = key.rpartition(".")[0]
+            expected = f"a number (or `time: timestamp` under {place} in the card, for dates and times)"
+            texts, _ = self._texts(piece, name)
+            return self._parsed(texts, pl.Float64, name, "the time is not a number", expected).fill_null(np.nan)
         if pa.types.is_temporal(raw.type):
             moments = raw.cast(pa.timestamp("us", tz=getattr(raw.type, "tz", None)), safe=False)
             return pc.divide(moments.cast(pa.int64()).cast(pa.float64()), 1e6).fill_null(np.nan)
@@ -192,6 +217,14 @@ class Cells:
         bad = np.isnan(times) & ~_flags(texts.is_null())
         self._note(bad, name, texts, "is no time", "ISO 8601, for instance 2024-01-31T12:00:00")
         return pa.array(times)
+
+
+def _within(times: pa.Array, trusted: Trusted) -> pa.Array:
+    """Whether the times lie from `since` to below `until`; a missing one does not."""
+    values = times.to_numpy(zero_copy_only=False)
+    since = -np.inf if trusted.since is None else trusted.since
+    until = np.inf if trusted.until is None else trusted.until
+    return pa.array((values >= since) & (values < until))
 
 
 def _is_bytes(kind: pa.DataType) -> bool:

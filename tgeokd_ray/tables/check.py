@@ -19,7 +19,8 @@ from tgeokd_ray.events import Silent
 from tgeokd_ray.tables.cards import ROW, ROW_ID, SPLITS, Card, NumericColumn
 from tgeokd_ray.tables.categorical import Counter, count_values
 from tgeokd_ray.tables.encoders import floats, texts
-from tgeokd_ray.tables.ingest import CHECK, IngestItem, RawUnit, check_unique, class_counts, ingest_plan, typed_pieces
+from tgeokd_ray.tables.ingest import CHECK, IngestItem, RawUnit, check_unique, ingest_plan, typed_pieces
+from tgeokd_ray.tables.label_facts import check_trusted, warn_of_left_out
 from tgeokd_ray.tables.numeric import NumericSummary
 from tgeokd_ray.tables.outcome import raise_together
 from tgeokd_ray.tables.quality import check_classes
@@ -29,7 +30,8 @@ def summarise(card: Card, files: Sequence[Path]) -> dict[str, Any]:
     """Rows, splits with their classes, columns with their ranges or numbers of values, and warnings, as plain data.
 
     Memory grows with the distinct values, and with the rows where row ids come from a column. DataError with all
-    problems of all files, for repeated row ids and for a class that no train row has, as encoding would give it.
+    problems of all files, for repeated row ids, for a class that no train row has and for trusted rows that are not
+    there, as encoding would give it.
     """
     survey = _Survey(card)
     errors: list[UserError] = []
@@ -42,6 +44,8 @@ def summarise(card: Card, files: Sequence[Path]) -> dict[str, Any]:
     check_unique(card, survey.units, lambda unit, columns: survey.ids[unit.file].select(list(columns)))
     heard = Silent()
     check_classes(card, survey.units, heard)
+    check_trusted(card, survey.units, heard)
+    warn_of_left_out(survey.units, heard)
     return {
         "card": card.name,
         "rows": sum(unit.rows for unit in survey.units),
@@ -66,10 +70,9 @@ class _Survey:
 
     def read(self, item: IngestItem) -> None:
         """Take in the rows of one item."""
-        for typed, raw_rows in typed_pieces(self.card, item):
-            name = f"{item.index}-{len(self.units)}"
-            counts = class_counts(typed, len(self.card.label.classes))
-            self.units.append(RawUnit(name, item.name, raw_rows, counts))
+        for piece in typed_pieces(self.card, item):
+            name, typed = f"{item.index}-{len(self.units)}", piece.typed
+            self.units.append(piece.unit(name, item.name, len(self.card.label.classes)))
             if self.card.row_id.kind == "column":
                 self.ids[name] = typed.select([c for c in (ROW_ID, ROW, CHECK) if c in typed.column_names])
             self._add(typed)
@@ -129,13 +132,16 @@ class _Survey:
 
 
 def _splits(card: Card, units: Sequence[RawUnit]) -> list[dict[str, Any]]:
-    """Per split: rows, and rows of each class."""
+    """Per split: rows, rows of each class, and where the card speaks of such, without a label or with a trusted one."""
     counts = np.sum([np.asarray(unit.counts) for unit in units], axis=0)
     classes = [card.label.display.get(name, name) for name in card.label.classes]
     rows = []
-    for split, of_class in zip(SPLITS, counts, strict=True):
-        per_class = {name: int(n) for name, n in zip(classes, of_class, strict=True)}
-        rows.append({"split": split, "rows": int(of_class.sum()), **per_class})
+    trusted = np.sum([unit.trusted for unit in units], axis=0)
+    for place, (split, of_class) in enumerate(zip(SPLITS, counts, strict=True)):
+        row: dict[str, Any] = {"split": split, "rows": sum(unit.rows_of(split) for unit in units)}
+        row |= {name: int(n) for name, n in zip(classes, of_class, strict=True)}
+        row |= {"unlabelled": row["rows"] - int(of_class.sum())} if card.label.missing == "distill" else {}
+        rows.append(row | ({"trusted": int(trusted[place])} if card.splits.trusted is not None else {}))
     return rows
 
 

@@ -62,9 +62,10 @@ def _unfit(card: Card, name: str, kind: pa.DataType) -> tuple[str, str] | None:
         return "a column of this type cannot be read: write it as text or numbers", "text or numbers"
     if types.is_temporal(kind) and name in card.numeric:
         return "a time is no number", "numbers, or texts of numbers"
-    if types.is_temporal(kind) and splits.kind == "time" and name == splits.column:
-        if splits.time == "number":
-            return "a time is no number: set splits.time: timestamp", "numbers, or texts of numbers"
+    if types.is_temporal(kind) and name in splits.times:
+        key, time = splits.times[name]
+        if time == "number":
+            return f"a time is no number: set {key}: timestamp", "numbers, or texts of numbers"
         if not (types.is_timestamp(kind) or types.is_date(kind)):
             return "is no point in time", "timestamps, dates, or texts in ISO 8601"
     return None

@@ -31,6 +31,7 @@ from tgeokd_ray.tables.ingest import (
     row_ids,
 )
 from tgeokd_ray.tables.inputs import KIND, find_table, raw_files, table_inputs
+from tgeokd_ray.tables.label_facts import check_trusted, label_facts, warn_of_left_out
 from tgeokd_ray.tables.outcome import raise_together, returning_errors, values
 from tgeokd_ray.tables.quality import bayes, check_classes, unseen_shares, warn_of_columns, warn_of_unseen
 from tgeokd_ray.tables.readers import read_frames
@@ -138,7 +139,11 @@ class _Work:
             check_new_ids(self.card, self.onto, units, partial(read_unit, folder))
         else:
             check_classes(self.card, units, self.progress)
-        self.progress.finished("ingest", f"{sum(unit.rows for unit in units)} rows")
+            check_trusted(self.card, units, self.progress)
+        warn_of_left_out(units, self.progress)
+        unlabelled = sum(unit.unlabelled for unit in units)
+        without = f", {unlabelled} in train without a label" if unlabelled else ""
+        self.progress.finished("ingest", f"{sum(unit.rows for unit in units)} rows{without}")
         return units
 
     def fit(self, units: Sequence[RawUnit]) -> tuple[Encoders, list[FileEntry]]:
@@ -207,5 +212,6 @@ class _Work:
             **columns_schema(encoders),
             "weight": self.card.weight is not None,
             "rows": {split: sum(unit.rows_of(split) for unit in units) for split in SPLITS},
+            **label_facts(self.card, units),
             "extra": extra,
         }

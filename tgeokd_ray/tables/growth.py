@@ -13,6 +13,7 @@ from tgeokd_ray.artifacts import Artifact, FileEntry, lineage, raw_names
 from tgeokd_ray.errors import SHOWN, ConfigError, DataError, Problem
 from tgeokd_ray.tables.cards import ROW_ID, Card
 from tgeokd_ray.tables.ingest import RawUnit, ReadUnit
+from tgeokd_ray.tables.label_facts import added
 
 
 def table_shards(table: Artifact) -> list[FileEntry]:
@@ -57,4 +58,5 @@ def check_new_ids(card: Card, base: Artifact, units: Sequence[RawUnit], read: Re
 def grown_schema(schema: dict[str, Any], base: Artifact, paths: Sequence[Path]) -> dict[str, Any]:
     """The schema of the new rows' shards together with the base's."""
     rows = {split: count + base.manifest.schema["rows"].get(split, 0) for split, count in schema["rows"].items()}
-    return schema | {"rows": rows, "raw": [*raw_names(base), *(path.name for path in paths)]}
+    raw = [*raw_names(base), *(path.name for path in paths)]
+    return schema | added(schema, base.manifest.schema) | {"rows": rows, "raw": raw}

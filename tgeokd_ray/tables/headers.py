@@ -69,7 +69,7 @@ def first_record(path: Path, form: Format) -> tuple[list[str], str]:
 def file_columns(card: Card, path: Path, labels: bool) -> list[str]:
     """The names of the columns of a CSV or TSV file in their order, checked against the card.
 
-    Without `labels` a file may lack the columns of label, weight and time. DataError lists every difference.
+    Without `labels` a file may lack the columns of label, weight and splits. DataError lists every difference.
     """
     cells, line = first_record(path, card.format)
     if card.format.header:
@@ -90,7 +90,7 @@ def optional(card: Card, labels: bool) -> set[str]:
     """Columns that a file may lack: those that only training needs."""
     if labels:
         return set()
-    own = {card.label.column, card.weight, card.splits.column, *card.columns.ignore}
+    own = {card.label.column, card.weight, *card.splits.columns, *card.columns.ignore}
     return {name for name in own if name is not None} - {card.row_id.column, *card.numeric, *card.categorical}
 
 

@@ -39,14 +39,14 @@ def text_ids(texts: pa.Array) -> tuple[Ids, Ids]:
 def assign_splits(
     rules: Mapping[str, Any], row_ids: Ids, file_name: str, times: NDArray[np.float64] | None = None
 ) -> Codes:
-    """The index in `SPLITS` of each row, -1 for an unused one; `rules` is `Card.split_rules`.
+    """The index in `SPLITS` of each row, -1 for an unused one; `rules` is `Card.split_rules` of any kind but `column`.
 
     A share is cut from one uniform number per row, a pure function of (row id, salt), in the order of `SPLITS`
     whatever the order in the card. `times` in the unit of the bounds is needed for kind `time`; a row without a time
     is unused. ConfigError if no pattern of kind `file` fits the base name `file_name`.
     """
     if rules["kind"] == "hash":
-        return _codes(rules["parts"], row_ids, rules["salt"])
+        return share_codes(rules["parts"], row_ids, rules["salt"])
     if rules["kind"] == "file":
         target = next((to for pattern, to in rules["files"] if fnmatchcase(file_name, pattern)), None)
         if target is None:
@@ -55,7 +55,7 @@ def assign_splits(
                 f"no pattern under splits.files fits the file {file_name!r}; there are {patterns}",
                 fix="add a pattern for it, or leave the file out",
             )
-        return _codes(target, row_ids, rules["salt"])
+        return share_codes(target, row_ids, rules["salt"])
     if times is None:
         raise ValueError("splits by time need the times of the rows")
     return _codes_by_time(rules, row_ids, times)
@@ -66,12 +66,13 @@ def _codes_by_time(rules: Mapping[str, Any], row_ids: Ids, times: NDArray[np.flo
     free = ~np.isnan(times)
     for until, target in rules["periods"]:
         inside = free & (times < until) if until is not None else free
-        codes[inside] = _codes(target, row_ids[inside], rules["salt"])
+        codes[inside] = share_codes(target, row_ids[inside], rules["salt"])
         free = free & ~inside
     return codes
 
 
-def _codes(target: str | Mapping[str, float], row_ids: Ids, salt: str) -> Codes:
+def share_codes(target: str | Mapping[str, float], row_ids: Ids, salt: str) -> Codes:
+    """The index in `SPLITS` of each row by its share, -1 for the rest of them; or the same one for all."""
     if isinstance(target, str):
         return np.full(len(row_ids), SPLITS.index(target), dtype=np.int8)
     named = [split for split in SPLITS if split in target]

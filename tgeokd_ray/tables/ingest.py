@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from tgeokd_ray.artifacts import FileEntry, read_json, write_file, write_json
 from tgeokd_ray.errors import SHOWN, DataError, Problem
-from tgeokd_ray.tables.cards import LABEL, ROW, ROW_ID, SPLITS, TIME, WEIGHT, Card
-from tgeokd_ray.tables.ids import UNUSED, assign_splits, file_row_ids, repeated_ids, text_ids
+from tgeokd_ray.tables.cards import LABEL, ROW, ROW_ID, SPLITS, UNLABELLED, WEIGHT, Card
+from tgeokd_ray.tables.ids import UNUSED, file_row_ids, repeated_ids, text_ids
 from tgeokd_ray.tables.outcome import returning_errors
+from tgeokd_ray.tables.placing import PerSplit, Places, place
 from tgeokd_ray.tables.readers import read_frames
 from tgeokd_ray.tables.synthetic import DWELL, LOG_ODDS, LOG_ODDS_AFTER, check_columns, synthetic_rows, with_dwell
 
@@ -53,16 +54,42 @@ class IngestItem:
 @dataclass(frozen=True)
 class RawUnit:
     """One unit in the scratch folder: its file, the raw file its rows come from, how many raw rows were read for it,
-    and how many of each class went to each split, `counts[split][class]` in the order of `SPLITS`."""
+    and how many of each class went to each split, `counts[split][class]` in the order of `SPLITS`.
+
+    `unlabelled` train rows have no label. Per split, the labels of `trusted` rows are trusted, and `left_out` ones are
+    not there, because they have none.
+    """
 
     file: str
     source: str
     rows: int
-    counts: tuple[tuple[int, ...], ...]
+    counts: tuple[PerSplit, ...]
+    unlabelled: int = 0
+    trusted: PerSplit = (0,) * len(SPLITS)
+    left_out: PerSplit = (0,) * len(SPLITS)
 
     def rows_of(self, split: str) -> int:
-        """Rows of one split."""
-        return sum(self.counts[SPLITS.index(split)])
+        """Rows of one split, with and without a label."""
+        return sum(self.counts[SPLITS.index(split)]) + (self.unlabelled if split == "train" else 0)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The used rows of a piece of 65,536 raw rows, how many raw rows it had, and where they went."""
+
+    typed: pa.Table
+    raw_rows: int
+    places: Places
+
+    def unit(self, file: str, source: str, num_classes: int) -> RawUnit:
+        """The facts of the unit that holds these rows as `file`."""
+        labels, codes = self.typed[LABEL].to_numpy(), self.typed[SPLIT].to_numpy()
+        known = labels != UNLABELLED
+        cells = codes[known].astype(np.int64) * num_classes + labels[known]
+        counts = np.bincount(cells, minlength=len(SPLITS) * num_classes).reshape(len(SPLITS), num_classes).tolist()
+        places = self.places
+        found = tuple(map(tuple, counts))
+        return RawUnit(file, source, self.raw_rows, found, int((~known).sum()), places.trusted, places.left_out)
 
 
 def ingest_plan(card: Card, files: Sequence[Path], first: int = 0) -> list[IngestItem]:
@@ -79,25 +106,18 @@ def ingest_plan(card: Card, files: Sequence[Path], first: int = 0) -> list[Inges
 def ingest(card: Card, scratch: Path, item: IngestItem) -> list[RawUnit]:
     """Write the units of one item to `scratch`, then its marker; the error holds all problems of the file."""
     units = []
-    for number, (typed, raw_rows) in enumerate(typed_pieces(card, item)):
+    for number, piece in enumerate(typed_pieces(card, item)):
         file = f"raw-{item.index:05d}-{number:05d}.parquet"
-        write_file(scratch, file, partial(pq.write_table, typed, compression="zstd"), rows=typed.num_rows)
-        units.append(RawUnit(file, item.name, raw_rows, class_counts(typed, len(card.label.classes))))
+        write_file(scratch, file, partial(pq.write_table, piece.typed, compression="zstd"), rows=piece.typed.num_rows)
+        units.append(piece.unit(file, item.name, len(card.label.classes)))
     write_file(scratch, item.marker, lambda path: write_json(path, [asdict(unit) for unit in units]))
     return units
 
 
-def typed_pieces(card: Card, item: IngestItem) -> Iterator[tuple[pa.Table, int]]:
-    """(used rows of a piece of 65,536 raw rows, how many raw rows it had), in order."""
+def typed_pieces(card: Card, item: IngestItem) -> Iterator[Piece]:
+    """The used rows of each piece of 65,536 raw rows, in order."""
     for frame in _pieces(_frames(card, item), UNIT_ROWS):
-        yield _typed(card, frame, item), frame.num_rows
-
-
-def class_counts(typed: pa.Table, num_classes: int) -> tuple[tuple[int, ...], ...]:
-    """Rows of each class in each split, `counts[split][class]`."""
-    cells = typed[SPLIT].to_numpy() * num_classes + typed[LABEL].to_numpy()
-    counts = np.bincount(cells, minlength=len(SPLITS) * num_classes).reshape(len(SPLITS), num_classes)
-    return tuple(tuple(int(n) for n in row) for row in counts)
+        yield _typed(card, frame, item)
 
 
 def finished_units(item: IngestItem, scratch: Path, kept: Mapping[str, FileEntry]) -> list[RawUnit] | None:
@@ -105,7 +125,13 @@ def finished_units(item: IngestItem, scratch: Path, kept: Mapping[str, FileEntry
     if item.marker not in kept:
         return None
     saved = read_json(scratch / item.marker)
-    units = [RawUnit(**{**unit, "counts": tuple(tuple(row) for row in unit["counts"])}) for unit in saved]
+    units = [
+        RawUnit(
+            **{name: tuple(value) if isinstance(value, list) else value for name, value in unit.items()}
+            | {"counts": tuple(tuple(row) for row in unit["counts"])}
+        )
+        for unit in saved
+    ]
     return units if all(unit.file in kept for unit in units) else None
 
 
@@ -179,11 +205,11 @@ def _pieces(frames: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
         yield pa.concat_tables(held).combine_chunks()
 
 
-def _typed(card: Card, frame: pa.Table, item: IngestItem) -> pa.Table:
+def _typed(card: Card, frame: pa.Table, item: IngestItem) -> Piece:
     """The used rows: id, split, label, weight, place in the file, raw columns of the encoder."""
     ids, checks = row_ids(card, frame, 0 if item.path is None else item.index)
-    times = frame[TIME].to_numpy() if card.splits.kind == "time" else None
-    codes = assign_splits(card.split_rules, ids, item.name, times)
+    places = place(card, frame, ids, item.name)
+    codes = places.codes
     columns = {ROW_ID: pa.array(ids), ROW: frame[ROW], SPLIT: pa.array(codes), LABEL: frame[LABEL].cast(pa.int32())}
     if checks is not None:
         columns[CHECK] = pa.array(checks)
@@ -192,4 +218,4 @@ def _typed(card: Card, frame: pa.Table, item: IngestItem) -> pa.Table:
     columns |= {name: frame[name] for name in (*card.numeric, *card.categorical)}
     if item.path is None:
         columns |= {name: frame[name] for name in (LOG_ODDS, LOG_ODDS_AFTER) if name in frame.column_names}
-    return pa.table(columns).filter(pa.array(codes != UNUSED))
+    return Piece(pa.table(columns).filter(pa.array(codes != UNUSED)), frame.num_rows, places)

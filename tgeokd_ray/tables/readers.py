@@ -23,10 +23,11 @@ from tgeokd_ray.tables.streams import BUFFER, TextBytes
 
 def read_frames(card: Card, path: Path, labels: bool = True) -> Iterator[pa.Table]:
     """The rows of a raw file in its order, in bounded memory: `@row` counts them from 0; `@label` is the class index;
-    `@row_id`, `@time` and `@weight` where the card names them; numbers as float64, null if missing; the rest text.
+    `@row_id`, `@weight` and what decides about splits where the card names them; numbers as float64, null if missing;
+    the rest text.
 
-    Without `labels` neither label nor weight nor time is read or needed. DataError with the first 20 problems of the
-    whole file in the order of rows and the total; what was given before it must not be used.
+    Without `labels` neither label nor weight nor a column of the splits is read or needed. DataError with the first 20
+    problems of the whole file in the order of rows and the total; what was given before it must not be used.
     """
     findings, rows = Findings(path), 0
     for frame in _typed(card, path, labels, findings):
@@ -72,6 +73,6 @@ def _wanted(card: Card, labels: bool) -> list[str]:
     """The raw columns that are read."""
     own = [card.row_id.column]
     if labels:
-        own += [card.label.column, card.weight, card.splits.column]
+        own += [card.label.column, card.weight, *card.splits.columns]
     names = [name for name in own if name is not None]
     return list(dict.fromkeys([*names, *card.numeric, *card.categorical]))

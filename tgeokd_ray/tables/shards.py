@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from tgeokd_ray.artifacts import FileEntry, read_json, write_file
-from tgeokd_ray.tables.cards import LABEL, ROW_ID, SPLITS, WEIGHT
+from tgeokd_ray.tables.cards import LABEL, ROW_ID, SPLITS, UNLABELLED, WEIGHT
 from tgeokd_ray.tables.categorical import UNSEEN
 from tgeokd_ray.tables.encoders import Encoder
 from tgeokd_ray.tables.ingest import SPLIT, RawUnit, read_unit
@@ -60,9 +60,9 @@ def group_rows(split_rows: int) -> int:
 def transform_unit(writer: ShardWriter, item: NumberedUnit) -> list[FileEntry]:
     """Write the shards of one unit and return their entries; the same bytes whenever and wherever it runs.
 
-    Columns: row_id int64, label int32, numeric [P] float32 and categorical [F] int32 as lists of fixed size (absent
-    when P or F is 0: Parquet readers fail on lists of size 0), weight float32 if the card names one; teacher_numeric
-    and teacher_categorical in the same form, where the teacher sees columns that the student does not.
+    Columns: row_id int64, label int32 (-1 without one), numeric [P] float32 and categorical [F] int32 as lists of fixed
+    size (absent when P or F is 0: Parquet readers fail on lists of size 0), weight float32 if the card names one;
+    teacher_numeric and teacher_categorical in the same form, where the teacher sees columns that the student does not.
     """
     raw = read_unit(writer.scratch, item.unit)
     encoders = [_encoder(writer.folder / entry.path, entry.sha256) for entry in writer.encoders]
@@ -100,14 +100,16 @@ def _shard(chosen: pa.Table, views: Sequence[tuple[NDArray[np.float32], NDArray[
 
 
 def _facts(writer: ShardWriter, index: int, split: str, shard: pa.Table) -> dict[str, Any]:
-    """What a reader must know before it opens the shard."""
+    """What a reader must know before it opens the shard; `unlabelled` rows per group only where there are some."""
     labels, size = shard["label"].to_numpy(), writer.group_rows[split]
     groups = [labels[first : first + size] for first in range(0, len(labels), size)]
+    unlabelled = [int((group == UNLABELLED).sum()) for group in groups]
     return {
         "split": split,
         "shard": index,
         "groups": [len(group) for group in groups],
-        "labels": [np.bincount(group, minlength=writer.num_classes).tolist() for group in groups],
+        "labels": [np.bincount(group[group != UNLABELLED], minlength=writer.num_classes).tolist() for group in groups],
+        **({"unlabelled": unlabelled} if any(unlabelled) else {}),
         "row_ids": hashlib.sha256(shard["row_id"].to_numpy().astype("<i8").tobytes()).hexdigest(),
     }
 

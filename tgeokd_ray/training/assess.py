@@ -20,7 +20,8 @@ from tgeokd_ray.training.scoring import Predictor
 
 
 def assess(model: Path, table: EncodedTable, split: str, progress: Progress) -> dict[str, Any]:
-    """Results of `Evaluation` on a split, one row group in memory at a time, with the columns that this model sees.
+    """Results of `Evaluation` on the rows of a split that have a label, one row group in memory at a time, with the
+    columns that this model sees.
 
     ProvenanceError where the model was made from another table: its inputs would be encoded in another way.
     """
@@ -33,8 +34,9 @@ def assess(model: Path, table: EncodedTable, split: str, progress: Progress) -> 
     progress.started("evaluate", sum(unit.rows for unit in units))
     for piece in DirectReader(table, (), split)(units):
         rows = decode(piece, len(table.classes)).as_batch()
-        weights = rows.weights.numpy() if table.has_weights else None
-        evaluation.add(predictor(rows.numeric, rows.categorical), rows.labels.numpy(), weights)
+        known = rows.labels.numpy() >= 0
+        weights = rows.weights.numpy()[known] if table.has_weights else None
+        evaluation.add(predictor(rows.numeric, rows.categorical)[known], rows.labels.numpy()[known], weights)
         progress.advanced("evaluate", len(rows))
     progress.finished("evaluate", f"{split} of {table.label}")
     return evaluation.results()

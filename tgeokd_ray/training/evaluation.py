@@ -103,7 +103,7 @@ class RatioSummary:
 def summarise_ratio(
     problem: Problem, theta: Tensors, omega: Tensors, batches: Iterator[Rows], worker: Worker
 ) -> RatioSummary:
-    """The teachers' share of every row that `batches` yields, with the statistics of its own global batch.
+    """The teachers' share of every row with a label that `batches` yields, with the statistics of its own global batch.
 
     Every worker must yield the same number of batches: the rule's batch statistics are collectives.
     """
@@ -116,8 +116,9 @@ def summarise_ratio(
             points = problem.points(problem.logits(theta, rows), rows)
             context = Context(progress=1.0, generator=None, mean=worker.global_mean)
             weights = problem.mixture(omega, points, rows, context)
-            ratio = teacher_share(weights.double()).cpu()
-            labels = rows.labels.cpu().expand_as(ratio)
+            known = points.labelled.cpu()  # without a label all weight is the teachers', whatever the rule says
+            ratio = teacher_share(weights.double()).cpu()[:, known]
+            labels = rows.labels.cpu()[known].expand_as(ratio)
             bins = (ratio * RATIO_BINS).long().clamp_(0, RATIO_BINS - 1)
             counts.scatter_add_(1, bins, torch.ones_like(ratio))
             sums.scatter_add_(1, labels, ratio)

@@ -60,14 +60,18 @@ class Pack:
 def packed(specs: Sequence[RunSpec]) -> list[Pack]:
     """The specs in packs of 32 students at most, each with those that agree with its first one, in order.
 
-    An ensemble, whose members are measured as one model, is a pack of its own.
+    An ensemble, whose members are measured as one model, is a pack of its own, as is what must be trained alone.
     """
     packs: list[list[RunSpec]] = []
     for spec in specs:
         size = len(_students(spec))
         for pack in packs:
             room = MOST_STUDENTS - sum(len(_students(one)) for one in pack)
-            if not spec.ensemble and _agreed(pack[0]) == _agreed(spec) and size <= room:
+            if (
+                not (spec.ensemble or spec.alone or pack[0].alone)
+                and _agreed(pack[0]) == _agreed(spec)
+                and size <= room
+            ):
                 pack.append(spec)
                 break
         else:

@@ -19,6 +19,7 @@ PLACES = (
     "table",
     "logits",
     "ratios",
+    "alone",
     "log_every",
     "checkpoint_seconds",
     "evaluation_rows",
@@ -51,7 +52,8 @@ class RunSpec:
     `data_seed`. `arguments()` is what the artifact's digest covers: all but PLACES. With `ensemble` the pack's
     students, each trained and stopped on its own, become one model: the mean of their probabilities. With `folds` > 1
     the rows of `fold` teach nothing. `exact_sums` takes the steps of float32 parameters in float64, so that the order
-    of a sum, and with it the number of workers or of students side by side, is lost in the rounding.
+    of a sum, and with it the number of workers or of students side by side, is lost in the rounding. `alone`: rows
+    count for this student as for no other, so that it shares no pack.
     """
 
     name: str
@@ -83,6 +85,7 @@ class RunSpec:
     data_seed: int = 0
     model_seeds: tuple[int, ...] = (0,)
     ensemble: bool = False
+    alone: bool = False
     log_every: int = 50
     checkpoint_seconds: float = 15.0
     evaluation_rows: int = 8192

@@ -15,7 +15,7 @@ from tgeokd_ray.feed.batches import Rows
 from tgeokd_ray.objectives.hypergradient import InnerStep, fusion_gradient
 from tgeokd_ray.objectives.losses import cross_entropy, source_losses
 from tgeokd_ray.objectives.optimizers import Optimizer
-from tgeokd_ray.objectives.points import Context, Points, teacher_share
+from tgeokd_ray.objectives.points import Context, Points, on_labelled, teacher_share
 from tgeokd_ray.objectives.rule_pack import RulePack
 from tgeokd_ray.objectives.stacking import apply
 from tgeokd_ray.objectives.ways import WAYS, Inner, Way
@@ -58,9 +58,15 @@ class Problem:
         return logits.float() if self.autocast is not None else logits
 
     def row_weights(self, rows: Rows) -> Tensor:
-        """Weight per row [N]: the table's own, times its class's."""
+        """Weight per row [N]: the table's own, times its class's (1 without a label); 0 where nobody teaches the row,
+        for want of a label and of a teacher that the rule listens to."""
         weights = rows.weights.to(self.class_means.dtype)
-        return weights if self.class_weights is None else weights * self.class_weights[rows.labels]
+        labelled = rows.labels >= 0
+        if self.class_weights is not None:
+            weights = weights * torch.where(labelled, self.class_weights[rows.labels.clamp_min(0)], 1.0)
+        if rows.logits.shape[1] == 0 or self.rule.labels_only:
+            return weights * labelled
+        return weights * (labelled | rows.covered.any(-1)) if rows.covered.shape[1] else weights
 
     def points(self, logits: Tensor, rows: Rows) -> Points:
         """What the rule may look at, detached from theta."""
@@ -75,8 +81,10 @@ class Problem:
         )
 
     def mixture(self, omega: Tensors, points: Points, rows: Rows, context: Context) -> Tensor:
-        """The rules' weights [R, N, 1 + M]; a row that a teacher did not score learns from its label in its place."""
-        return self.rule.mixture(omega, points, rows.covered, context)
+        """The rules' weights [R, N, 1 + M]; a row that a teacher did not score learns from its label in its place, and
+        one without a label from the teachers alone."""
+        weights = self.rule.mixture(omega, points, rows.covered, context)
+        return on_labelled(weights, points.labelled, rows.covered) if points.num_teachers else weights
 
     def losses(self, logits: Tensor, rows: Rows) -> Tensor:
         """Losses [R, N, 1 + M]: the labels' first, then each teacher's."""
@@ -165,6 +173,7 @@ class Step:
         measures = self._measures(batch.losses, ratio, points)
         averaged = worker.mean(gradients | measures, weight)
         measures = {name: averaged.pop(name) for name in measures}
+        measures["ratio"] = measures["ratio"] / measures.pop("labelled").clamp_min(torch.finfo(ratio.dtype).tiny)
         averaged = _rounded(averaged, state.theta)
         new_theta, new_moments = self.optimizer.update(state.theta, averaged, state.moments, rate)
         new = replace(state, theta=new_theta, moments=new_moments, step=state.step + 1)
@@ -172,6 +181,7 @@ class Step:
             assert outer is not None
             taken = InnerStep(self.optimizer, state.theta, averaged, state.moments, rate)
             slope, terms = self._slope(way, taken, self._outer_gradient(new_theta, outer), weight)
+            slope = slope * points.labelled.unsqueeze(-1)
             fusion = worker.mean(fusion_gradient(omega, ratio, slope, points, context), weight)
             fusion = _rounded(fusion, state.omega)
             new_omega, new_omega_moments = self.fusion_optimizer.update(
@@ -182,7 +192,7 @@ class Step:
         return new, {name: measures.get(name, torch.zeros_like(measures["loss"])) for name in self.measures}
 
     def _slope(self, way: Way, taken: InnerStep, v: Tensors, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """dJ/da [R, N, 1 + M] of the local rows from the global outer gradient, and of how many terms [R] it is made."""
+        """dJ/da [R, N, 1 + M] of the local rows from the global outer gradient, and the terms [R] that it has."""
 
         def hessian(direction: Tensors) -> Tensors:
             return self.worker.mean(way.hessian(direction), weight)
@@ -198,12 +208,16 @@ class Step:
 
     @torch.no_grad()
     def _measures(self, losses: Tensor, ratio: Tensor, points: Points) -> Measures:
-        """Weighted means over the local rows [R]; they travel with the gradients, so that all workers see one value."""
-        weights = points.row_weights
+        """Weighted means over the local rows [R]; they travel with the gradients, so that all workers see one value.
+
+        The ratio is counted over the `labelled` share of them alone: elsewhere it is no choice.
+        """
+        weights, known = points.row_weights, points.row_weights * points.labelled
         total = weights.sum().clamp_min(torch.finfo(losses.dtype).tiny)
         return {
             "loss": ((losses * ratio).sum(-1) * weights).sum(-1) / total,
-            "ratio": (teacher_share(ratio) * weights).sum(-1) / total,
+            "ratio": (teacher_share(ratio) * known).sum(-1) / total,
+            "labelled": known.sum() / total,
         }
 
 

@@ -50,7 +50,7 @@ class TGeoOneStep:
     def weights(self, omega: Mapping[str, Tensor], points: Points, context: Context) -> Tensor:
         scores = self._scoring.scores(omega, points, context)
         if self.centred:
-            scores = scores - batch_mean(scores, points.row_weights, context).unsqueeze(-2)
+            scores = scores - batch_mean(scores, points, context).unsqueeze(-2)
         return (scores + level_shares(self.level, points).log()).softmax(-1)
 
     @property

@@ -57,6 +57,8 @@ class Scoring:
         seen = features.compute(points)
         if features.standardised:
             seen = standardise(seen, points, context)
+        # Where there is no label, what seems to stand at it says nothing: standardised, 0 is the mean row.
+        seen = torch.where(points.labelled.unsqueeze(-1), seen, 0.0)
         return apply(self._network(seen.shape[-1], points.num_teachers), omega, seen, stacked=True)
 
     def _network(self, dimension: int, num_teachers: int, generator: torch.Generator | None = None) -> FusionNetwork:

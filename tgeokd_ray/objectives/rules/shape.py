@@ -48,7 +48,7 @@ class TGeoShape:
             scores = scores + self._offsets(points, context, scores)
         if points.num_teachers > 1:
             return 2 * scores.sigmoid()
-        return (scores - batch_mean(scores, points.row_weights, context).unsqueeze(-2)).softmax(-1)
+        return (scores - batch_mean(scores, points, context).unsqueeze(-2)).softmax(-1)
 
     def _scoring(self, num_teachers: int) -> Scoring:
         return Scoring(self.features, self.hidden, self.disagreement, bias=num_teachers > 1)
@@ -58,6 +58,6 @@ class TGeoShape:
         if points.offset is None:
             raise ConfigError(f"{self.kind}.offset needs the offset of every row", fix="set it to false")
         offset = points.offset.to(scores.dtype).reshape(1, -1, 1)
-        centred = offset - batch_mean(offset, points.row_weights, context).unsqueeze(-2)
+        centred = offset - batch_mean(offset, points, context).unsqueeze(-2)
         teachers = centred.expand(-1, -1, points.num_teachers)
         return torch.cat([torch.zeros_like(centred), teachers], -1)
