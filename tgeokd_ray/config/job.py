@@ -139,10 +139,11 @@ class Student(Strict):
 class Fusion(Strict):
     """The fusion network and its outer steps: every `every` inner steps, after the share `warm_up` of all steps.
 
-    `level` is the mean ratio of the centred form: a number, or `chosen` for the constant that won on valid. An outer
-    gradient is pulled back through `look_ahead` inner steps; `hypergradient` is how: reverse mode twice, `forward` mode
-    (for students whose backward pass torch cannot differentiate), or `finite` differences (for any student). With
-    `disagreement` the network also sees how far several teachers are apart on a row.
+    An outer gradient is pulled back through `look_ahead` inner steps; `hypergradient` is how: reverse mode twice,
+    `forward` mode (for students whose backward pass torch cannot differentiate), or `finite` differences (for any
+    student). With `disagreement` the network also sees how far several teachers are apart on a row. The rule
+    `tgeo_one_step` looks one step ahead, and has two options of its own: `centred`, and as `level` its mean ratio, a
+    number or `chosen` for the constant that won on valid.
     """
 
     features: Literal["label_aligned", "label_free", "paper", "vertices", "edges"] = "label_aligned"
@@ -154,20 +155,27 @@ class Fusion(Strict):
     batch_rows: Count = 2048
     warm_up: Share = 0.05
     hypergradient: Literal["split", "forward", "finite"] = "split"
-    look_ahead: Count = 1
+    look_ahead: Count = 20
     optimizer: Optimizer = Optimizer(learning_rate=3e-3)
 
 
 class Distill(Strict):
-    """What students learn from the teacher: temperature, the constants to choose from on valid, the learned ratio.
+    """What students learn from the teacher: temperatures, the constants to choose from on valid, the learned ratio.
 
     A constant is the weight of the teachers together, in equal parts; `mixtures` are more constants, each with one
-    weight for every teacher. The rest is the labels'.
+    weight for every teacher. The rest is the labels'. `rivals` are other rules to compare with. The rule `tgeo` learns
+    which rows deserve more teacher, then trains students with that ratio at each of `strengths` and `shifts` of its
+    level, with `halving` fewer as they go, and keeps the best on valid, or the best constant.
     """
 
-    temperature: Positive = 1.0
+    rule: Literal["tgeo", "tgeo_one_step"] = "tgeo"
+    temperature: Positive | Annotated[tuple[Positive, ...], Field(min_length=1)] = 1.0
     constants: tuple[Share, ...] = (0.25, 0.5, 0.75, 1.0)
     mixtures: tuple[tuple[Share, ...], ...] = ()
+    rivals: tuple[Literal["ada", "wls", "frozen"], ...] = ()
+    strengths: Annotated[tuple[Positive, ...], Field(min_length=1)] = (0.5, 1.0, 2.0)
+    shifts: Annotated[tuple[float, ...], Field(min_length=1)] = (-3.0, -1.5, 0.0, 1.5, 3.0)
+    halving: bool = True
     fusion: Fusion = Fusion()
 
     @field_validator("constants")
@@ -182,6 +190,11 @@ class Distill(Strict):
         above = [weights for weights in value if sum(weights) > 1 + 1e-9]
         raise_all([f"the weights of a mixture sum to at most 1, got {list(weights)}" for weights in above])
         return value
+
+    @property
+    def temperatures(self) -> tuple[float, ...]:
+        """All temperatures to choose from."""
+        return self.temperature if isinstance(self.temperature, tuple) else (self.temperature,)
 
 
 class Job(Strict):

@@ -11,9 +11,10 @@ from tgeokd_ray.artifacts import Artifact
 from tgeokd_ray.config.job import Job, Model, Optimizer, Training
 from tgeokd_ray.errors import ConfigError, Problem
 from tgeokd_ray.objectives.settings import OptimizerSpec
-from tgeokd_ray.training.spec import HIGHER_IS_BETTER, Finished, Fusion, RunSpec
+from tgeokd_ray.training.spec import HIGHER_IS_BETTER, Candidate, Choice, Finished, Fusion, RunSpec
 
 LEVELS = (0.05, 0.95)
+ROUNDS = ((0.25, 3), (0.5, 9))  # share of the epochs, and which part of the candidates goes on
 MEMBER_SEEDS = 1_000_003  # apart from the seeds that a user counts through
 
 
@@ -29,26 +30,76 @@ class AllAtOnce:
 
 @dataclass(frozen=True)
 class StudentsPlan:
-    """Labels alone and every constant first; then TGeo-KD, its level set to the constant that won on valid."""
+    """The students on labels, with every constant and with other rules, and beside them what TGeo-KD learns from them.
 
-    labels: RunSpec
-    constants: tuple[RunSpec, ...]
+    Two phases: `shapes` learn which rows deserve more teacher, one for each temperature; then `learned` chooses level
+    and strength among candidates, and the best constant. In one step: `learned` alone, at the level of that constant.
+    """
+
+    controls: tuple[RunSpec, ...]
+    shapes: tuple[RunSpec, ...]
     learned: RunSpec
     metric: str
+    grid: Grid
 
     def __call__(self, finished: Sequence[Finished]) -> Sequence[RunSpec]:
         if not finished:
-            return (self.labels, *self.constants)
-        return (self.levelled(finished),) if len(finished) <= len(self.constants) + 1 else ()
+            return (*self.controls, *self.shapes)
+        if len(finished) > len(self.controls) + len(self.shapes):
+            return ()
+        if not self.shapes:
+            return (self.levelled(finished),)
+        found = [self._of(finished, shape) for shape in self.shapes]
+        learned = [(spec, run) for spec, run in zip(self.shapes, found, strict=True) if run.error is None]
+        return (self.choosing(finished, learned),) if learned else ()
+
+    @property
+    def constants(self) -> list[RunSpec]:
+        return [spec for spec in self.controls if spec.rule["kind"] == "constant"]
 
     def levelled(self, finished: Sequence[Finished]) -> RunSpec:
-        """The learned run; a rule that has no level yet takes the winning constant, kept off the ends of (0, 1)."""
+        """The run in one step; a rule that has no level yet takes the winning constant, kept off the ends of (0, 1)."""
         if self.learned.rule.get("level") != "chosen":
             return self.learned
         constant = chosen(finished, [spec.name for spec in self.constants], self.metric)
         values = {spec.name: _total(spec.rule["value"]) for spec in self.constants}
         level = min(max(values[constant], LEVELS[0]), LEVELS[1]) if constant is not None else 0.5
         return replace(self.learned, rule={**self.learned.rule, "level": level})
+
+    def choosing(self, finished: Sequence[Finished], shapes: Sequence[tuple[RunSpec, Finished]]) -> RunSpec:
+        """The run of the second phase: a candidate for every shape, strength and shift."""
+        constant = chosen(finished, [spec.name for spec in self.constants], self.metric)
+        incumbent = next((run.artifact for run in finished if run.name == constant), None)
+        candidates = [
+            Candidate({"kind": "given", "source": q, "mean": run.metrics["mean_logit"], **point}, spec.temperature)
+            for q, (spec, run) in enumerate(shapes)
+            for point in self.grid.points
+        ]
+        return replace(
+            self.learned,
+            ratios=tuple(run.artifact for _, run in shapes),
+            choice=Choice(tuple(candidates), incumbent, self.grid.rounds(len(candidates))),
+        )
+
+    def _of(self, finished: Sequence[Finished], spec: RunSpec) -> Finished:
+        return next(run for run in finished if run.name == spec.name)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The strengths and shifts of the second phase, and whether candidates are halved on the way."""
+
+    strengths: tuple[float, ...]
+    shifts: tuple[float, ...]
+    halving: bool
+
+    @property
+    def points(self) -> list[dict[str, float]]:
+        return [{"strength": strength, "shift": shift} for strength in self.strengths for shift in self.shifts]
+
+    def rounds(self, candidates: int) -> tuple[tuple[float, int], ...]:
+        """A third of the candidates goes on after a quarter of the epochs, a ninth after half of them, two at least."""
+        return tuple((share, max(-(-candidates // part), 2)) for share, part in ROUNDS) if self.halving else ()
 
 
 def chosen(finished: Sequence[Finished], names: Sequence[str], metric: str) -> str | None:
@@ -93,35 +144,51 @@ def fold_name(card: str, fold: int, folds: int) -> str:
 def students_plan(
     job: Job, card: str, table: Artifact, logits: Sequence[Artifact], root: Path, folder: Path
 ) -> StudentsPlan:
-    """The plan of all students of a job; they share seeds, model, schedule and teacher, and differ in the rule."""
+    """The plan of all students of a job; they share seeds, model, schedule and teacher, and differ in the rule.
 
-    def student(name: str, rule: Mapping[str, Any]) -> RunSpec:
-        return _spec(
-            job,
-            job.student.model,
-            job.student.training,
-            name=name,
-            kind="students",
-            artifact=f"{card}-{name}",
-            root=str(root),
-            folder=str(folder),
-            table=str(table.path),
-            logits=tuple(str(artifact.path) for artifact in logits),
-            rule=rule,
-            temperature=job.distill.temperature,
-            fusion=_fusion(job),
-        )
+    Rules without outer steps train on the outer rows, too.
+    """
+    distill = job.distill
+    unlabelled = bool(table.manifest.schema.get("unlabelled"))
 
-    mixtures: list[float | tuple[float, ...]] = [*job.distill.constants, *_mixtures(job, len(logits))]
-    fusion = job.distill.fusion
-    shape = {"features": fusion.features, "hidden": fusion.hidden, "centred": fusion.centred, "level": fusion.level}
-    shape |= {"disagreement": True} if fusion.disagreement else {}
-    return StudentsPlan(
-        labels=student("labels", {"kind": "labels"}),
-        constants=tuple(student(_constant_name(value), {"kind": "constant", "value": value}) for value in mixtures),
-        learned=student("tgeo", {"kind": "tgeo_one_step", **shape}),
-        metric=job.metric,
-    )
+    def student(name: str, rule: Mapping[str, Any], temperature: float, **changes: Any) -> RunSpec:
+        values: dict[str, Any] = {
+            "name": name,
+            "kind": "students",
+            "artifact": f"{card}-{name}",
+            "root": str(root),
+            "folder": str(folder),
+            "table": str(table.path),
+            "logits": tuple(str(artifact.path) for artifact in logits),
+            "rule": rule,
+            "temperature": temperature,
+            "splits": ("train", "outer"),
+        }
+        return _spec(job, job.student.model, job.student.training, **values | changes)
+
+    def each(name: str, rule: Mapping[str, Any], **changes: Any) -> list[RunSpec]:
+        several = len(distill.temperatures) > 1
+        return [
+            student(f"{name}-tau{tau:g}" if several else name, rule, tau, **changes) for tau in distill.temperatures
+        ]
+
+    mixtures: list[float | tuple[float, ...]] = [*distill.constants, *_mixtures(job, len(logits))]
+    controls = [student("labels", {"kind": "labels"}, distill.temperatures[0], alone=unlabelled)]
+    for value in mixtures:
+        controls += each(_constant_name(value), {"kind": "constant", "value": value})
+    for rival in distill.rivals:
+        controls += each(rival, {"kind": rival})
+    grid = Grid(distill.strengths, distill.shifts, distill.halving)
+    network = {name: getattr(distill.fusion, name) for name in ("features", "disagreement", "hidden")}
+    first = distill.temperatures[0]
+    if distill.rule == "tgeo_one_step":
+        rule = {"kind": distill.rule, **network, "centred": distill.fusion.centred, "level": distill.fusion.level}
+        fusion = replace(_fusion(job), look_ahead=1)
+        learned = student("tgeo", rule, first, splits=("train",), fusion=fusion)
+        return StudentsPlan(tuple(controls), (), learned, job.metric, grid)
+    phase = {"kind": "ratios", "alone": True, "splits": ("train",), "ratio_splits": ("train", "outer")}
+    shapes = each("shape", {"kind": "tgeo_shape", **network}, fusion=_fusion(job), **phase)
+    return StudentsPlan(tuple(controls), tuple(shapes), student("tgeo", {"kind": "tgeo"}, first), job.metric, grid)
 
 
 def _mixtures(job: Job, num_teachers: int) -> Sequence[tuple[float, ...]]:

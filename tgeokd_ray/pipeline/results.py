@@ -53,6 +53,8 @@ def build_results(
         if run_.error is not None:
             lines.append(f"{run_.name}: {run_.error}")
             continue
+        if "mean_logit" in run_.metrics:  # of a ratio, which is no model
+            continue
         if run_.metrics["test"] is None:
             lines.append(f"{run_.name}: no figures, for its logits leave out the split test")
             continue
@@ -103,7 +105,18 @@ def model_entry(run: Finished, classes: Sequence[str]) -> dict[str, Any]:
     entry |= {name: test[name] for name in MORE if test.get(name) is not None}
     if "ratio" in metrics:
         entry["ratio"] = by_name(metrics["ratio"], classes)
+    if "choice" in metrics:
+        entry["rule"] = {"kind": "tgeo", **chosen_ratio(metrics["choice"])}
+        entry["choice"] = metrics["choice"]
     return entry
+
+
+def chosen_ratio(choice: Mapping[str, Any]) -> dict[str, Any]:
+    """Strength and shift of the ratio per row that was chosen; strength 0 and the `value` of the constant that won."""
+    chosen = choice["chosen"]
+    if choice["pays"]:
+        return {name: chosen[name] for name in ("strength", "shift", "temperature")}
+    return {"strength": 0.0, "value": chosen["value"]}
 
 
 def by_name(figures: Mapping[str, Any], classes: Sequence[str]) -> dict[str, Any]:

@@ -22,7 +22,8 @@ from tgeokd_ray.training.data import RunData
 from tgeokd_ray.training.dropout import Dropout
 from tgeokd_ray.training.evaluation import evaluate, signed
 from tgeokd_ray.training.log import MetricsLog
-from tgeokd_ray.training.pack import Pack
+from tgeokd_ray.training.pack import Pack, dropped
+from tgeokd_ray.training.ratios import snapshot_every
 from tgeokd_ray.training.spec import RunSpec
 from tgeokd_ray.training.state import State
 from tgeokd_ray.training.steps import Step
@@ -78,6 +79,8 @@ class Loop:
             masks = self._masks(dropout, state, steps)
             state, measures = step(state, rows, self._outer(state.step, total), state.step / total, masks)
             state = replace(state, totals={name: state.totals[name] + measures[name] for name in measures})
+            if self.spec.kind == "ratios" and state.step % snapshot_every(self.spec, total) == 0:
+                state = state.with_snapshot()
             self._check(state, measures, rows)
             self._timed(len(state.active))
             self._log(state, steps)
@@ -94,6 +97,7 @@ class Loop:
         measures |= {f"valid_{name}": [r.get(name) for r in results] for name in SCALARS}
         entry = {"epoch": state.epoch, "step": state.step} | _by_student(measures, state)
         state = state.with_best(value, self.spec.patience)
+        state = state.without(dropped(self.pack, state.best.tolist(), state.ended.tolist(), state.epoch))
         self.log.write(entry)
         self.worker.report({self.spec.metric: float(value.max())})
         self.progress.advanced(self.pack.name, 0, f"{self.spec.metric} {abs(float(value.max())):.4f}")

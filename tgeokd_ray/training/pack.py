@@ -5,6 +5,7 @@ R students in the pack.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -29,7 +30,7 @@ class Student:
 class Pack:
     """Specs that agree in all but seeds, rules, temperatures and learning rates; a single run is a pack of one spec.
 
-    A spec brings one student for each of its seeds, in the order of the specs.
+    A spec brings one student for each of its seeds or of its candidates, in the order of the specs.
     """
 
     specs: tuple[RunSpec, ...]
@@ -81,6 +82,9 @@ def packed(specs: Sequence[RunSpec]) -> list[Pack]:
 
 def _students(spec: RunSpec) -> tuple[Student, ...]:
     rate = spec.optimizer.learning_rate
+    if spec.choice is not None:
+        (seed,) = spec.model_seeds
+        return tuple(Student(seed, one.rule, one.temperature, rate) for one in spec.choice.candidates)
     return tuple(Student(seed, spec.rule, spec.temperature, rate) for seed in spec.model_seeds)
 
 
@@ -93,7 +97,20 @@ def _agreed(spec: RunSpec) -> RunSpec:
         artifact="",
         rule={"learned": learned},
         model_seeds=(),
+        choice=None,
         temperature=1.0,
         optimizer=replace(spec.optimizer, learning_rate=0.0),
         fusion=spec.fusion if learned else Fusion(),
     )
+
+
+def dropped(pack: Pack, best: Sequence[float], ended: Sequence[int], epoch: int) -> list[int]:
+    """The students that go no further after `epoch`, by successive halving: those of a choice that one of its rounds
+    ends with, worst first to go by their `best` so far."""
+    out: list[int] = []
+    for spec, students in pack.places():
+        for share, kept in spec.choice.rounds if spec.choice is not None else ():
+            if epoch + 1 == math.ceil(share * spec.epochs):
+                ranked = sorted(students, key=lambda r: -best[r])
+                out += [r for r in ranked[kept:] if ended[r] < 0]
+    return out

@@ -32,33 +32,47 @@ WITH_INTERVALS = ("auc", "nll", "accuracy")
 
 def measure(pack: Pack, problem: Problem, state: State, data: RunData, worker: Worker) -> list[dict[str, Any]]:
     """For every run of the pack, results of its best parameters on valid and test, the history, what the ratio did; an
-    ensemble is measured as the one model that its students are."""
-    theta, omega, as_one = state.best_theta, state.best_omega, pack.shared.ensemble
-    how = {"weighted": data.table.has_weights, "as_one": as_one}
+    ensemble is measured as the one model that its students are, a choice as its best candidate."""
+    as_one, table = pack.shared.ensemble, data.table
+    measured = [_winner(students, state) if spec.choice else students for spec, students in pack.places()]
+    students = [r for part in measured for r in part]
+    theta, omega = ({n: v[students] for n, v in part.items()} for part in (state.best_theta, state.best_omega))
+    problem = problem.take(students)
+    how = {"weighted": table.has_weights, "as_one": as_one}
     valid, test = (
-        evaluate(problem, theta, data.sequential(split), worker, data.table.negative, **how)
-        for split in ("valid", "test")
+        evaluate(problem, theta, data.sequential(split), worker, table.negative, **how) for split in ("valid", "test")
     )
     ratio = None
-    if data.logits and any(student.rule["kind"] != "labels" for student in pack.students):
+    if data.logits and not problem.rule.labels_only:
         ratio = summarise_ratio(problem, theta, omega, data.train.batches(0), worker)
         ratio = ratio.together() if as_one else ratio
     runs = []
-    for place, (spec, students) in enumerate(pack.places()):
-        history = _told(state.history, students)
+    for place, (spec, part) in enumerate(zip(pack.specs, measured, strict=True)):
+        rule = pack.students[part[0]].rule
         metrics: dict[str, Any] = {
             "valid": valid[place].results(),
-            "test": with_intervals(test[place], spec.data_seed, weighted=data.table.has_weights),
-            "history": history,
-            "epoch": max(int(state.best_epoch[r]) for r in students),
-            "steps": history[-1]["step"],
-            "parameters": count_parameters(problem.module) * len(students),
-            "rule": dict(spec.rule),
+            "test": with_intervals(test[place], spec.data_seed, weighted=table.has_weights),
+            **followed(state, part),
+            "epoch": max(int(state.best_epoch[r]) for r in part),
+            "parameters": count_parameters(problem.module) * len(part),
+            "rule": dict(rule),
         }
-        if ratio is not None and spec.rule["kind"] != "labels":
+        if ratio is not None and rule["kind"] != "labels":
             metrics["ratio"] = ratio.results(place)
         runs.append(metrics)
     return runs
+
+
+def followed(state: State, students: range) -> dict[str, Any]:
+    """The history of one run's students, and how many steps it took."""
+    history = _told(state.history, students)
+    return {"history": history, "steps": history[-1]["step"]}
+
+
+def _winner(students: range, state: State) -> range:
+    """The candidate that was best on valid, the first of equals."""
+    best = max(students, key=lambda r: float(state.best[r]))
+    return range(best, best + 1)
 
 
 def _told(history: Sequence[Mapping[str, Any]], students: range) -> list[dict[str, Any]]:

@@ -15,11 +15,13 @@ METRICS_BYTES = 64 << 20
 
 
 def parents(spec: RunSpec) -> dict[str, Artifact]:
-    """The artifacts that the run's result is made from, by role: `table`, and `logits` and `ratios` (numbered when
-    several)."""
+    """The artifacts that the run's result is made from, by role: `table`, `logits` and `ratios` (numbered when
+    several), and the `constant` that candidates have to beat."""
     paths = {"table": spec.table}
     for role, those in (("logits", spec.logits), ("ratios", spec.ratios)):
         paths |= {role if len(those) == 1 else f"{role}_{k}": path for k, path in enumerate(those)}
+    if spec.choice is not None and spec.choice.incumbent is not None:
+        paths["constant"] = spec.choice.incumbent
     return {role: open_artifact(Path(path)) for role, path in paths.items()}
 
 

@@ -19,10 +19,10 @@ from tgeokd_ray.objectives.stacking import stack
 from tgeokd_ray.training.checkpoint import Checkpoints
 from tgeokd_ray.training.data import RunData, Source, open_data
 from tgeokd_ray.training.dropout import Dropout
+from tgeokd_ray.training.finish import finish_models, finish_ratios
 from tgeokd_ray.training.log import MetricsLog
 from tgeokd_ray.training.loop import Loop
 from tgeokd_ray.training.pack import Pack
-from tgeokd_ray.training.result import commit, measure
 from tgeokd_ray.training.reuse import joint_digest
 from tgeokd_ray.training.spec import RunSpec
 from tgeokd_ray.training.state import State
@@ -57,15 +57,9 @@ def train_run(pack: Pack, inputs: Sequence[str], worker: Worker, source: Source,
     dropout = Dropout(spec.model.get("dropout", 0.0), sum(spec.model.get("hidden", ())), seeds)
     loop = Loop(pack, step, dropout, data, worker, checkpoints, log, progress)
     state = loop.run(state)
-    seconds = time.monotonic() - began
-    metrics = measure(pack, step.problem, state, data, worker)
-    if worker.rank:
-        return []
-    record = {"seconds": seconds, "rows_per_second": loop.rows_per_second}
-    artifacts = [
-        commit(one, students, step.problem, state, data, found, record)
-        for (one, students), found in zip(pack.places(), metrics, strict=True)
-    ]
+    record = {"seconds": time.monotonic() - began, "rows_per_second": loop.rows_per_second}
+    finish = finish_ratios if spec.kind == "ratios" else finish_models
+    artifacts = finish(pack, step.problem, state, data, worker, source, record)
     checkpoints.clear()
     return artifacts
 

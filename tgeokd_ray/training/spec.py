@@ -45,15 +45,35 @@ class Fusion:
 
 
 @dataclass(frozen=True)
+class Candidate:
+    """One ratio among those that a run chooses from: a rule and the temperature that goes with it."""
+
+    rule: Mapping[str, Any]
+    temperature: float
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A run that trains several candidates and keeps the best on valid, or the artifact at `incumbent`, trained before
+    with a constant, where none is better. After each share of the epochs in `rounds` only that many candidates go on.
+    """
+
+    candidates: tuple[Candidate, ...]
+    incumbent: str | None = None
+    rounds: tuple[tuple[float, int], ...] = ()
+
+
+@dataclass(frozen=True)
 class RunSpec:
     """One training run, complete: a teacher has no `logits`, a student has one logits artifact per teacher.
 
-    Paths are artifact versions. `model_seeds` has one entry per student of the pack (R); data and order come from
-    `data_seed`. `arguments()` is what the artifact's digest covers: all but PLACES. With `ensemble` the pack's
-    students, each trained and stopped on its own, become one model: the mean of their probabilities. With `folds` > 1
-    the rows of `fold` teach nothing. `exact_sums` takes the steps of float32 parameters in float64, so that the order
-    of a sum, and with it the number of workers or of students side by side, is lost in the rounding. `alone`: rows
-    count for this student as for no other, so that it shares no pack.
+    Paths are artifact versions. Data and order come from `data_seed`, a student from its model seed: one, or one for
+    each member of an `ensemble`, trained and stopped on its own; the model is then the mean of their probabilities.
+    With `folds` > 1 the rows of `fold` teach nothing. A `choice` has a student for each candidate. A run of the kind
+    "ratios" leaves the ratio of every row of `ratio_splits` behind, averaged over `snapshots` states of its second
+    half. `exact_sums` takes the steps of float32 parameters in float64, so that the order of a sum, and with it the
+    number of workers or of students side by side, is lost in the rounding. `alone`: rows count for this student as for
+    no other, so that it shares no pack. `arguments()` is what the artifact's digest covers: all but PLACES.
     """
 
     name: str
@@ -85,6 +105,9 @@ class RunSpec:
     data_seed: int = 0
     model_seeds: tuple[int, ...] = (0,)
     ensemble: bool = False
+    choice: Choice | None = None
+    ratio_splits: tuple[str, ...] = ()
+    snapshots: int = 8
     alone: bool = False
     log_every: int = 50
     checkpoint_seconds: float = 15.0
@@ -99,9 +122,13 @@ class RunSpec:
         values = {"training": TRAINING, **asdict(self)}
         unused = [] if self.rule["kind"] in LEARNED_RULES else ["fusion", "outer_split"]
         unused += ["fold", "folds"] if self.folds == 1 else []
-        unused += ["temperature"] if self.rule["kind"] == "labels" else []
+        unused += ["temperature"] if self.rule["kind"] == "labels" or self.choice is not None else []
+        unused += ["choice"] if self.choice is None else []
+        unused += ["ratio_splits", "snapshots"] if self.kind != "ratios" else []
         for name in (*PLACES, *unused):
             values.pop(name)
+        if self.choice is not None:
+            values["choice"].pop("incumbent")  # a parent, named by its content
         return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
 

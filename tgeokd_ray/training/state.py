@@ -12,7 +12,7 @@ from torch import Tensor
 Tensors = dict[str, Tensor]
 Epoch = dict[str, Any]
 ACTIVE = ("theta", "moments", "omega", "omega_moments", "totals")
-PARTS = (*ACTIVE, "best_theta", "best_omega")
+PARTS = (*ACTIVE, "best_theta", "best_omega", "snapshots")
 PER_STUDENT = ("best", "best_epoch", "ended", "active")
 
 
@@ -24,7 +24,8 @@ class State:
     [A, ...]; all that is best is [R, ...]. `epoch` and `step` name the next batch; `best` [R] float64 is the best
     metric on valid (signed so that higher is better), `best_epoch` [R] the epoch it came from and `ended` [R] the one
     that was a student's last (-1: none yet). `totals` sums the measures of the epoch's steps; `history` has one entry
-    per finished epoch, with a list of R values per measure, null for students that train no more.
+    per finished epoch, with a list of R values per measure, null for students that train no more. `snapshots` are
+    theta and omega of earlier steps, named `STEP/theta/NAME`, where somebody asks for them.
     """
 
     theta: Tensors
@@ -41,6 +42,7 @@ class State:
     epoch: int = 0
     step: int = 0
     history: tuple[Epoch, ...] = field(default=())
+    snapshots: Tensors = field(default_factory=dict)
 
     @property
     def num_students(self) -> int:
@@ -90,6 +92,12 @@ class State:
             best_theta={n: old.index_copy(0, places, self.theta[n][better]) for n, old in self.best_theta.items()},
             best_omega={n: old.index_copy(0, places, self.omega[n][better]) for n, old in self.best_omega.items()},
         )
+
+    def with_snapshot(self) -> State:
+        """Remember theta and omega as they are at this step."""
+        parts = {f"{part}/{name}": value for part in ("theta", "omega") for name, value in getattr(self, part).items()}
+        now = {f"{self.step:09d}/{name}": value for name, value in parts.items()}
+        return replace(self, snapshots=self.snapshots | now)
 
     def without(self, students: Sequence[int]) -> State:
         """These students end with this epoch, if they have not before."""

@@ -1,0 +1,132 @@
+"""What the first of two phases leaves behind: the ratio of every row, averaged over states of its second half.
+
+N rows, M teachers, S snapshots of one student.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tgeokd_ray.artifacts import Artifact, save_tensors, staging, write_json
+from tgeokd_ray.errors import IntegrityError, Problem
+from tgeokd_ray.feed import Feed, Sampler, Wanted
+from tgeokd_ray.feed.parquet import read_shard
+from tgeokd_ray.feed.ratios import Ratios, like_shard, write_ratios
+from tgeokd_ray.feed.table import EncodedTable
+from tgeokd_ray.feed.teachers import places
+from tgeokd_ray.objectives.points import Context
+from tgeokd_ray.objectives.rule_pack import RulePack
+from tgeokd_ray.training.data import Source, train_rows
+from tgeokd_ray.training.reuse import parents
+from tgeokd_ray.training.spec import RunSpec
+from tgeokd_ray.training.state import State, Tensors
+from tgeokd_ray.training.steps import Problem as Trained
+from tgeokd_ray.training.worker import Worker
+
+SMALLEST = 1e-9  # of a weight, before its logarithm
+
+
+def snapshot_every(spec: RunSpec, total_steps: int) -> int:
+    """Inner steps between snapshots: as many in the second half of a run as `spec.snapshots`, fewer if steps are."""
+    return max(total_steps // (2 * spec.snapshots), 1)
+
+
+def second_half(state: State) -> tuple[Tensors, Tensors]:
+    """Theta and omega, [S, ...], of the snapshots from the second half of the steps that were taken; of a run that was
+    too short for any, what it ended with."""
+    kept = state.snapshots if state.snapshots else state.with_snapshot().snapshots
+    steps = sorted({name.partition("/")[0] for name in kept})
+    late = [step for step in steps if 2 * int(step) > state.step] or steps[-1:]
+    theta, omega = (
+        {name: torch.cat([kept[f"{step}/{part}/{name}"] for step in late]) for name in getattr(state, part)}
+        for part in ("theta", "omega")
+    )
+    return theta, omega
+
+
+def score(spec: RunSpec, problem: Trained, state: State, worker: Worker, source: Source) -> tuple[Tensor, Tensor]:
+    """Row ids [N] and mean weights [N, 1 + M] of all rows of `spec.ratio_splits`, on every worker, in no order.
+
+    Statistics of a batch are those of `evaluation_rows` rows that do not depend on the number of workers. The rule is
+    asked as it is: rows that lack a label or a teacher's logits get some number, which no step will use.
+    """
+    theta, omega = second_half(state)
+    (num_snapshots,) = {len(value) for value in theta.values()}
+    rules = RulePack.of([problem.rule.groups[0].rule] * num_snapshots)
+    temperature = problem.temperature.expand(num_snapshots)
+    averaged = Trained(problem.module, rules, temperature, problem.class_means, problem.class_weights, problem.autocast)
+    train = train_rows(spec)
+    wanted = Wanted(train.table, spec.ratio_splits, train.logits)
+    sampler = Sampler(wanted.units, spec.evaluation_rows, 0)
+    feed = Feed(source.reader(wanted), sampler, worker.rank, worker.size, cache_bytes=0, shared=source.rows(wanted))
+    ids, weights = [torch.empty(0, dtype=torch.int64)], [torch.empty(0, 1 + len(train.logits))]
+    context = Context(progress=1.0, generator=None, mean=worker.global_mean)
+    with torch.no_grad():
+        for rows in feed.batches(0):
+            there = rows.to(worker.device)
+            points = averaged.points(averaged.logits(theta, there), there)
+            found = rules.mixture(omega, points, there.covered[:, :0], context)
+            ids.append(rows.row_id)
+            weights.append(found.double().mean(0).float().cpu())
+    gathered = (worker.gather(torch.cat(part).to(worker.device)) for part in (ids, weights))
+    row_ids, mean = (torch.cat([one.cpu() for one in part]) for part in gathered)
+    return row_ids, mean
+
+
+def commit_ratios(
+    spec: RunSpec, row_ids: Tensor, weights: Tensor, state: State, metrics: dict[str, Any], record: dict[str, Any]
+) -> Artifact:
+    """Write `ratios/NAME`: u and gate of every row in shards like the table's, the mean of u, the last fusion network.
+
+    IntegrityError if a row of the table was not scored.
+    """
+    table = EncodedTable.open(Path(spec.table))
+    order = np.argsort(row_ids.numpy(), kind="stable")
+    known = row_ids.numpy()[order]
+    ratios = logits_and_gates(weights.numpy()[order])
+    entries = [table.entry(shard) for split in spec.ratio_splits for shard in _shards(table, split)]
+    total, count = 0.0, 0
+    with staging(spec.root, spec.kind, spec.artifact, arguments=spec.arguments(), parents=parents(spec)) as stage:
+        for entry in entries:
+            stored = read_shard(table.artifact.file(entry.path), entry.rows or 0, ["row_id", "label"])
+            own = stored.column("row_id").to_numpy()
+            place, there = places(known, own)
+            if not there.all():
+                raise IntegrityError([Problem(f"{int((~there).sum())} rows were not scored", file=entry.path)])
+            part = ratios[place]
+            labelled = part[stored.column("label").to_numpy() >= 0, :-1].astype(np.float64)
+            total, count = total + float(labelled.sum()), count + labelled.size
+            written = partial(_shard, own, part, list(entry.extra["groups"]))
+            stage.write(entry.path, written, rows=entry.rows, extra=like_shard(entry))
+        fusion = {name: value[0].cpu() for name, value in state.omega.items()}
+        stage.write("fusion.safetensors", lambda path: save_tensors(path, fusion, finite=True))
+        mean = total / max(count, 1)
+        metrics = metrics | {"mean_logit": mean}
+        stage.write("metrics.json", lambda path: write_json(path, metrics))
+        schema = {"mean": mean, "splits": list(spec.ratio_splits), "num_teachers": ratios.shape[1] - 1}
+        return stage.commit(schema=schema, record=record)
+
+
+def logits_and_gates(weights: NDArray[np.floating]) -> Ratios:
+    """[u_1, ..., u_M, gate] of mean weights [N, 1 + M]: u_m the log of teacher over label, the gate the row's sum over
+    the mean sum."""
+    floor = np.maximum(weights.astype(np.float64), SMALLEST)
+    sums = weights.astype(np.float64).sum(1, keepdims=True)
+    gates = sums / sums.mean()
+    return np.concatenate([np.log(floor[:, 1:] / floor[:, :1]), gates], axis=1).astype(np.float32)
+
+
+def _shards(table: EncodedTable, split: str) -> Sequence[str]:
+    return sorted({unit.shard for unit in table.units(split)})
+
+
+def _shard(row_ids: NDArray[np.int64], ratios: Ratios, groups: list[int], path: Path) -> None:
+    write_ratios(path, row_ids, ratios, groups)
