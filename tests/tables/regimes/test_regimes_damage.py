@@ -133,6 +133,13 @@ def test_a_table_is_damaged_once_and_its_labels_are_classes(frame: pa.Table) -> 
     assert caught.value.total == frame["animal"].to_pylist().count("owl")
 
 
+@pytest.mark.parametrize("ids", [["a", "b"], [1, None]])
+def test_every_row_needs_a_whole_number_as_its_id(ids: list[Any]) -> None:
+    frame = pa.table({"id": ids, "animal": ["cat", "dog"], "part": ["train", "train"]})
+    with pytest.raises(DataError, match="column 'id': every row needs a whole number"):
+        hurt(frame, Damage(flip=1.0))
+
+
 @pytest.mark.parametrize(
     ("option", "what"),
     [

@@ -40,6 +40,7 @@ CLAIMS = {
     "digits.both": ((450, 200, 147, 500), set("0123456"), 0.5),
     "digits.both.noisy": ((450, 200, 147, 500), set("0123456"), 0.5),
 }
+FAIR = {"nsl_kdd": 1.0, "criteo": 0.75}  # the reference where nothing is damaged; else .5
 NOISY = {"nsl_kdd.flip", "gas.both.noisy", "gas.flip", "digits.both.noisy"}
 
 
@@ -85,6 +86,7 @@ def test_the_reference_leaves_out_a_teacher_that_never_saw_the_class(regime: Reg
     wrong = (regime.given != regime.true) & ~unseen
     assert (regime.ratios[wrong, 1] == 1).all()
     assert np.array_equal(regime.region >= 2, unseen)
+    assert set(regime.ratios[regime.region == 0, 1]) == {FAIR.get(regime.name.partition(".")[0], 0.5)}
 
 
 def test_a_job_takes_the_settings_and_the_rows_are_written(regime: Regime, tmp_path: Path) -> None:

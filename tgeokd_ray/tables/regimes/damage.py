@@ -114,13 +114,16 @@ def damaged(
     `label` and `split` are columns of texts, `row_id` of whole numbers; the classes are those of the labels, sorted,
     unless named. Rows hidden from the teacher are left out; `true_label` is the label as it was, `region` whether the
     row is in the region, `flipped` whether its label was changed. ConfigError as `marks`, for columns that there are
-    not and for damage done already; DataError for a label that is no class, with its row.
+    not and for damage done already; DataError for a label that is no class, with its row, and for a row without an id.
     """
     wanted, names = (label, split, row_id), frame.column_names
     lacking = [Problem(f"there is no column {n!r}{did_you_mean(n, names)}") for n in wanted if n not in names]
     twice = [Problem("the table is damaged already", column=name) for name in (TRUE, REGION, FLIPPED) if name in names]
     if lacking or twice:
         raise ConfigError([*lacking, *twice], fix="name the columns of the undamaged table")
+    ids = frame[row_id].combine_chunks()
+    if not pa.types.is_integer(ids.type) or ids.null_count:
+        raise DataError([Problem("every row needs a whole number as its id", column=row_id, got=str(ids.type))])
     texts = frame[label].combine_chunks().cast(pa.large_string())
     known = sorted(pc.unique(texts.drop_null()).to_pylist()) if classes is None else list(classes)
     codes = pc.index_in(texts, value_set=pa.array(known, pa.large_string()))
@@ -129,7 +132,7 @@ def damaged(
         problem = Problem("is no class", column=label, row=row + 1, got=repr(texts[row].as_py()))
         raise DataError([problem], fix=f"the classes are {', '.join(known)}", total=codes.null_count)
     true = codes.to_numpy().astype(np.int64)
-    found = marks(damage, frame, frame[row_id].to_numpy(), true, known)
+    found = marks(damage, frame, ids.to_numpy(), true, known)
     here = np.isin(frame[split].to_numpy(zero_copy_only=False), damage.splits)
     shown = pa.array(known, texts.type).take(pa.array(np.where(here, found.given, true)))
     kept = ~(found.unseen & (frame[split].to_numpy(zero_copy_only=False) == "teacher"))

@@ -1,6 +1,6 @@
 """Regimes on real rows: scikit-learn's digits, tables of a card with their damage. The teacher is yet to be trained.
 
-The settings are those of the tables in docs/method.md; what is natural to a table stays as it is.
+docs/regimes.md has them in one table. Sizes and settings are those of the figures of record of the ratio learner.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Regimes made from nothing: three classes, ten numbers, teachers that are right or wrong in thirds of the first one.
 
-A fixed network gives each row its log-odds; how far they are stretched says how sure a region's labels are. The same
-regions, noise and sizes as in the tables of docs/method.md. N rows, C = 3 classes, M teachers.
+A fixed network gives each row its log-odds; how far they are stretched says how sure a region's labels are.
+docs/regimes.md has them in one table. N rows, C = 3 classes, M teachers.
 """
 
 from __future__ import annotations
