@@ -78,6 +78,7 @@ def test_labels_are_wrong_in_the_region_of_the_damaged_splits(regime: Regime) ->
     noisy = {"train", "outer", "valid"} if regime.name in NOISY else {"train"} if share else set()
     wrong = {split: (regime.labels(split) != regime.true)[rows].any() for split, rows in regime.split(0).items()}
     assert {split for split, any_wrong in wrong.items() if any_wrong} == noisy
+    assert regime.trusted == (regime.name not in {*NOISY, "criteo"})  # of criteo nobody knows
 
 
 def test_the_reference_leaves_out_a_teacher_that_never_saw_the_class(regime: Regime) -> None:

@@ -10,9 +10,10 @@ import pytest
 from tgeokd_ray.config.job import Job
 from tgeokd_ray.config.sources import merged
 from tgeokd_ray.errors import ConfigError
+from tgeokd_ray.tables.cards import UNLABELLED
 from tgeokd_ray.tables.regimes.catalogue import NAMES, SYNTHETIC, build, table_of
 from tgeokd_ray.tables.regimes.describing import describe
-from tgeokd_ray.tables.regimes.regime import UNLABELLED, Regime
+from tgeokd_ray.tables.regimes.regime import Regime
 
 # The teacher's accuracy and NLL in the figures of record, by region and as a whole.
 SOFT, SOFT_NLL, NULL, NULL_NLL = (0.054, 0.756, 0.547), (7.12, 0.573, 0.942), 0.806, 0.462

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from tgeokd_ray.errors import ConfigError
+from tgeokd_ray.events import Silent
 from tgeokd_ray.tables.card_yaml import read_yaml
-from tgeokd_ray.tables.cards import SPLITS, Card
+from tgeokd_ray.tables.cards import SPLITS, UNLABELLED, load_card
+from tgeokd_ray.tables.encode import encode
 from tgeokd_ray.tables.readers import read_frames
 from tgeokd_ray.tables.regimes.catalogue import SYNTHETIC, build
 from tgeokd_ray.tables.regimes.writing import Written, card_data, write
@@ -81,12 +86,8 @@ def test_every_teacher_is_a_file_that_can_be_imported(tmp_path: Path) -> None:
 def test_the_card_reads_the_rows(tmp_path: Path) -> None:
     regime = build("synth.flip")
     written = write(regime, 0, tmp_path)
-    data = read_yaml(written.card)
-    assert data == card_data(regime, "rows.parquet")
-    assert data["splits"] == {"kind": "column", "column": "split"}
-    card = Card.model_validate(
-        data | {"splits": {"parts": {"train": 1.0}}, "columns": data["columns"] | {"others": "ignore"}}
-    )
+    assert read_yaml(written.card) == card_data(regime, "rows.parquet")
+    card = load_card(written.card)
     (frame,) = read_frames(card, written.rows)
     assert (card.name, card.numeric, card.defaults) == ("synth.flip", regime.numeric, regime.settings)
     rows = pq.read_table(written.rows)
@@ -94,9 +95,37 @@ def test_the_card_reads_the_rows(tmp_path: Path) -> None:
     assert [regime.classes[c] for c in frame["@label"].to_pylist()] == rows["label"].to_pylist()
 
 
-def test_rows_without_a_label_are_distilled() -> None:
-    assert card_data(build("synth.unlabelled"), "rows.parquet")["label"]["missing"] == "distill"
-    assert "missing" not in card_data(build("synth.null"), "rows.parquet")["label"]
+def one_by_one(function: Callable[[Any], Any], items: Iterable[Any], *, stage: str) -> Iterator[Any]:
+    return map(function, items)
+
+
+@pytest.mark.parametrize(("name", "hidden"), [("synth.flip", False), ("synth.unlabelled", True)])
+def test_the_written_files_become_a_table(name: str, hidden: bool, tmp_path: Path) -> None:
+    regime = build(name)
+    card = load_card(write(regime, 0, tmp_path / "raw").card)
+    table, _ = encode(card, [], tmp_path, one_by_one, Silent())
+    parts = regime.split(0)
+    for split in SPLITS[1:]:
+        shards = [entry.path for entry in table.manifest.files if entry.extra.get("split") == split]
+        rows = pa.concat_tables([pq.read_table(table.file(shard)) for shard in shards])
+        ids = rows["row_id"].to_numpy()
+        assert sorted(ids) == sorted(parts[split])
+        assert np.array_equal(rows["label"].to_numpy(), regime.labels(split)[ids])
+    unlabelled = int((regime.given[parts["train"]] == UNLABELLED).sum())
+    assert (unlabelled > 900) == hidden
+    assert table.manifest.schema.get("unlabelled", {"train": 0})["train"] == unlabelled
+
+
+TRUSTED = {"synth.soft", "synth.null", "synth.flipclean", "synth.multi", "synth.drift", "synth.unlabelled"}
+
+
+@pytest.mark.parametrize("name", [*SYNTHETIC, "digits.both", "digits.both.noisy"])
+def test_a_card_trusts_outer_and_valid_rows_that_are_clean(name: str) -> None:
+    regime = build(name)
+    splits = {"kind": "column", "column": "split"}
+    declared = splits | {"trusted": {"splits": ["outer", "valid"]}}
+    assert card_data(regime, "x")["splits"] == (declared if name in {*TRUSTED, "digits.both"} else splits)
+    assert card_data(regime, "x", trust=False)["splits"] == splits
 
 
 def test_a_feature_cannot_have_the_name_of_a_column_that_is_added(tmp_path: Path) -> None:

@@ -23,6 +23,9 @@ Flags = NDArray[np.bool_]
 TRUE, REGION, FLIPPED = "true_label", "region", "flipped"
 
 
+Damageable = Literal["train", "outer", "valid"]
+
+
 class Region(Strict):
     """Rows told apart by one column: the hash of its value is even, or the number is above the column's median.
 
@@ -45,7 +48,7 @@ class Damage(Strict):
     hidden: tuple[Text, ...] = ()
     flip: Annotated[float, Field(ge=0, le=1)] = 0.0
     where: Region | None = None
-    splits: tuple[Literal["train", "outer", "valid"], ...] = ("train",)
+    splits: tuple[Damageable, ...] = ("train",)
     seed: int = 0
 
 

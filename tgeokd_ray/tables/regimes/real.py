@@ -16,10 +16,10 @@ import pyarrow as pa
 from tgeokd_ray.errors import ConfigError, Problem
 from tgeokd_ray.tables.cards import LABEL, Card
 from tgeokd_ray.tables.readers import read_frames
-from tgeokd_ray.tables.regimes.damage import Damage, Marks, Region, flip, marks
+from tgeokd_ray.tables.regimes.damage import Damage, Damageable, Marks, Region, flip, marks
 from tgeokd_ray.tables.regimes.regime import Ints, Regime, Sizes, one_teacher, shuffled, student, teacher
 
-NOISY = ("train", "outer", "valid")
+NOISY: tuple[Damageable, ...] = ("train", "outer", "valid")
 REGIONS = ("undamaged", "labels damaged", "class hidden from the teacher", "labels damaged, class hidden")
 LOG = {"kind": "log1p", "missing_flag": False}
 HASHED = {"buckets": 1024}  # ids that do not depend on the few train rows, so that the teacher knows all values
@@ -72,7 +72,7 @@ _GAS = Recipe(
 )
 _CRITEO = Recipe(
     table="criteo",
-    damage=Damage(),
+    damage=Damage(splits=NOISY),  # nothing is flipped; but nobody knows that outer and valid labels are right
     test=16_000,
     taught=40_000,
     sizes=Sizes(12_000, 4000, 4000),

@@ -18,9 +18,6 @@ from tgeokd_ray.hashing import key, keyed
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-UNLABELLED = -1
-STUDENT_SPLITS = ("train", "outer", "valid")
-
 
 @dataclass(frozen=True)
 class Sizes:
@@ -71,6 +68,11 @@ class Regime:
     def categorical(self) -> tuple[str, ...]:
         """Names of the columns of texts."""
         return tuple(name for name in self.features.column_names if name not in self.numeric)
+
+    @property
+    def trusted(self) -> bool:
+        """Whether outer and valid rows are known to show the labels that the student is to give."""
+        return not {"outer", "valid"} & set(self.damaged)
 
     def split(self, seed: int) -> dict[str, Ints]:
         """Row ids by split, each in the order of the draw for the student's; test and teacher rows never change.

@@ -14,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 
 from tgeokd_ray.hashing import key, shares
-from tgeokd_ray.tables.regimes.regime import UNLABELLED, Floats, Ints, Regime, Sizes, one_teacher, student
+from tgeokd_ray.tables.cards import UNLABELLED
+from tgeokd_ray.tables.regimes.regime import Floats, Ints, Regime, Sizes, one_teacher, student
 from tgeokd_ray.tables.synthetic import normals
 
 ROWS, POOL, COLUMNS, CLASSES, HIDDEN = 16_000, 10_000, 10, 3, 24

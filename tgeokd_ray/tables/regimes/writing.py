@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import yaml
 
 from tgeokd_ray.errors import ConfigError
-from tgeokd_ray.tables.cards import SPLITS
-from tgeokd_ray.tables.regimes.regime import UNLABELLED, Ints, Regime
+from tgeokd_ray.tables.cards import SPLITS, UNLABELLED
+from tgeokd_ray.tables.regimes.regime import Ints, Regime
 
 ROW_ID, LABEL, SPLIT = "row_id", "label", "split"
 
@@ -28,13 +28,14 @@ class Written:
     teachers: tuple[Path, ...]
 
 
-def write(regime: Regime, seed: int, folder: str | Path) -> Written:
+def write(regime: Regime, seed: int, folder: str | Path, *, trust: bool = True) -> Written:
     """Write `rows.parquet`, `card.yaml`, `truth.parquet` and, where the regime has teachers, `teacher-0.parquet`, ...
 
     Only rows that are in a split are written, in the order of their ids, which are the same in every seed. The truth
     has a row for each: row_id, true_label, given_label (what the row shows, null for none), region, flipped (the two
-    labels differ) and ratio_label, ratio_teacher_0, ... The same seed gives the same bytes. ConfigError for a seed
-    below 0 and for a feature with the name of a column that is added.
+    labels differ) and ratio_label, ratio_teacher_0, ... The same seed gives the same bytes. Without `trust` the card
+    does not name outer and valid rows as trusted, where they are. ConfigError for a seed below 0 and for a feature with
+    the name of a column that is added.
     """
     clash = sorted({ROW_ID, LABEL, SPLIT} & set(regime.features.column_names))
     if clash:
@@ -56,12 +57,12 @@ def write(regime: Regime, seed: int, folder: str | Path) -> Written:
     pq.write_table(_truth(regime, ids, shown), written.truth)
     for m, path in enumerate(teachers):
         pq.write_table(_told(regime, ids, m), path)
-    text = yaml.safe_dump(card_data(regime, written.rows.name), sort_keys=False, allow_unicode=True)
+    text = yaml.safe_dump(card_data(regime, written.rows.name, trust=trust), sort_keys=False, allow_unicode=True)
     written.card.write_text(text, encoding="utf-8")
     return written
 
 
-def card_data(regime: Regime, file: str) -> dict[str, Any]:
+def card_data(regime: Regime, file: str, *, trust: bool = True) -> dict[str, Any]:
     """The card of a written regime as plain data; `defaults` are the settings of its student, and of its teacher.
 
     Train rows without a label, where a regime has them, learn from the teacher alone.
@@ -70,6 +71,9 @@ def card_data(regime: Regime, file: str) -> dict[str, Any]:
     label: dict[str, Any] = {"column": LABEL, "classes": list(regime.classes)}
     if (regime.given == UNLABELLED).any():
         label["missing"] = "distill"
+    splits: dict[str, Any] = {"kind": "column", "column": SPLIT}
+    if trust and regime.trusted:
+        splits["trusted"] = {"splits": ["outer", "valid"]}
     return {
         "name": regime.name,
         "title": regime.title,
@@ -79,7 +83,7 @@ def card_data(regime: Regime, file: str) -> dict[str, Any]:
         "label": label,
         "columns": {role: names for role, names in columns.items() if names},
         "encoding": regime.encoding,
-        "splits": {"kind": "column", "column": SPLIT},
+        "splits": splits,
         "defaults": regime.settings,
     }
 
