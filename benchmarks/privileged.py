@@ -95,7 +95,7 @@ def sized(card: Card, rows: int, parts: dict[str, float]) -> Card:
 def students(chain: Chain, table: Artifact, logits: Artifact, source: str) -> Aucs:
     """Test AUC of the student on labels and of the one with the constant that was best on valid, called `source`."""
     plan = students_plan(chain.job, f"{chain.card.name}-{source}", table, [logits], chain.root, chain.folder)
-    done = chain.engine().train(Runs((plan.labels, *plan.constants)), Silent())
+    done = chain.engine().train(Runs(plan.controls), Silent())
     failed = next((run.error for run in done if run.error is not None), None)
     if failed is not None:
         raise failed

@@ -19,7 +19,7 @@ from tgeokd_ray.errors import ConfigError, DataError, ProvenanceError, ResourceE
 from tgeokd_ray.events import Silent
 from tgeokd_ray.feed.table import EncodedTable
 from tgeokd_ray.pipeline.job import Place, run_job, run_stage
-from tgeokd_ray.pipeline.plans import StudentsPlan, chosen
+from tgeokd_ray.pipeline.plans import Grid, StudentsPlan, chosen
 from tgeokd_ray.pipeline.predict import predict
 from tgeokd_ray.tables.cards import PACKAGED
 from tgeokd_ray.training.assess import assess
@@ -84,8 +84,8 @@ def test_results_have_the_promised_form(whole) -> None:  # type: ignore[no-untyp
         assert low < model["auc"] < high
         assert open_artifact(root / model["artifact"]).digest == model["digest"]
     assert sum(model.get("chosen", False) for model in results["models"]) == 1
-    assert results["models"][-1]["rule"]["kind"] == "tgeo_one_step"
-    assert isinstance(results["models"][-1]["rule"]["level"], float)
+    assert results["models"][-1]["rule"]["kind"] == "tgeo"
+    assert results["models"][-1]["choice"]["metric"] == "auc"
     assert [stage["name"] for stage in results["stages"]] == ["encode", "teacher", "precompute", "distill"]
     assert not any(stage["reused"] for stage in results["stages"])
     assert 0.5 < results["extra"]["bayes_auc"] < 1
@@ -105,7 +105,7 @@ def test_the_run_folder_is_complete(whole) -> None:  # type: ignore[no-untyped-d
 def test_every_artifact_verifies_with_its_parents(whole) -> None:  # type: ignore[no-untyped-def]
     _, _, root = whole
     artifacts = list_artifacts(root)
-    assert {artifact.kind for artifact in artifacts} == {"tables", "teachers", "logits", "students"}
+    assert {artifact.kind for artifact in artifacts} == {"tables", "teachers", "logits", "ratios", "students"}
     for artifact in artifacts:
         assert verify(artifact.path) == ([], [])
 
@@ -233,8 +233,9 @@ def test_the_plan_sets_the_level_to_the_constant_that_won_on_valid() -> None:
     def spec(name: str, **rule: object) -> RunSpec:
         return RunSpec(name=name, kind="students", artifact=name, root="", folder="", table="", rule=rule)
 
-    constants = tuple(spec(f"constant-{v:g}", kind="constant", value=v) for v in (0.25, 1.0))
-    plan = StudentsPlan(spec("labels"), constants, spec("tgeo", kind="tgeo_one_step", level="chosen"), "auc")
+    constants = [spec(f"constant-{v:g}", kind="constant", value=v) for v in (0.25, 1.0)]
+    learned = spec("tgeo", kind="tgeo_one_step", level="chosen")
+    plan = StudentsPlan((spec("labels", kind="labels"), *constants), (), learned, "auc", Grid((1.0,), (0.0,), False))
     assert [s.name for s in plan([])] == ["labels", "constant-0.25", "constant-1"]
     done = [finished("labels", 0.9), finished("constant-0.25", 0.6), finished("constant-1", 0.7)]
     (learned,) = plan(done)

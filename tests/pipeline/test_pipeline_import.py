@@ -115,7 +115,7 @@ def test_p6_a_flag_lets_them_learn_from_their_labels_and_records_it(
     results, _ = run_job(*job_of(card, tmp_path, file, "teacher.imported.missing=labels"), LOCAL, Silent())
     assert any(f"{len(lacking)} rows of the split 'train' have no logits" in line for line in results["warnings"])
     constant = next(model for model in results["models"] if model["name"] == "constant-1")
-    share = 1 - len(lacking) / len(fold["row_id"])
+    share = 1 - len(lacking) / (len(fold["row_id"]) + len(rows(table, "outer")["row_id"]))  # all that it trains on
     assert constant["ratio"]["mean"] == pytest.approx(share, rel=1e-9), "the labels have the rest"
 
 
@@ -187,7 +187,7 @@ def test_a_job_takes_the_file_in_place_of_a_teacher(card: Path, file: Path, tmp_
     assert teacher["auc"] > 0.8
     assert said.warnings == results["warnings"] == []
     assert "told.parquet" in (folder / "config.yaml").read_text()
-    assert {artifact.kind for artifact in list_artifacts(tmp_path)} == {"tables", "logits", "students"}
+    assert {artifact.kind for artifact in list_artifacts(tmp_path)} == {"tables", "logits", "ratios", "students"}
     script = (
         "import sys; from tgeokd_ray.cli.jobs import job_main\n"
         "try: job_main('t', 'synthetic_ctr')\n"
@@ -206,8 +206,8 @@ def test_a_job_takes_the_file_in_place_of_a_teacher(card: Path, file: Path, tmp_
 def test_a_job_whose_file_says_nothing_of_test_has_no_figures_of_its_teacher(
     card: Path, table: Artifact, tmp_path: Path
 ) -> None:
-    file = write(told_of(table, "train"), tmp_path / "told.parquet")
-    results, _ = run_job(*job_of(card, tmp_path, file, "logits.splits=[train]"), LOCAL, Silent())
+    file = write(told_of(table, "train", "outer"), tmp_path / "told.parquet")
+    results, _ = run_job(*job_of(card, tmp_path, file, "logits.splits=[train,outer]"), LOCAL, Silent())
     assert [model["name"] for model in results["models"]] == ["labels", "constant-1", "tgeo"]
     assert any("no figures" in line for line in results["warnings"])
 

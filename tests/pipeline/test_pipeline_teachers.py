@@ -207,7 +207,7 @@ def test_a_student_learns_from_several_teachers(
     settings = job(card_file, root, "distill.mixtures=[[0.5, 0.25]]")
     students = run_stage("distill", *settings, {"table": [table], "logits": both}, LOCAL, Silent())
     names = [student.manifest.name.removeprefix("synthetic_ctr-") for student in students]
-    assert names == ["labels", "constant-0.5", "constant-0.5-0.25", "tgeo"]
+    assert names == ["labels", "constant-0.5", "constant-0.5-0.25", "shape", "tgeo"]
     assert sorted(students[2].manifest.parents) == ["logits_0", "logits_1", "table"]
     assert students[2].manifest.arguments["rule"] == {"kind": "constant", "value": [0.5, 0.25]}
     with pytest.raises(ConfigError, match="one weight for each of 1 teachers"):

@@ -160,7 +160,8 @@ class Fusion(Strict):
 
 
 class Distill(Strict):
-    """What students learn from the teacher: temperatures, the constants to choose from on valid, the learned ratio.
+    """What students learn from the teacher: the temperature, or `more_temperatures` to choose from on valid, as are the
+    constants; the learned ratio.
 
     A constant is the weight of the teachers together, in equal parts; `mixtures` are more constants, each with one
     weight for every teacher. The rest is the labels'. `rivals` are other rules to compare with. The rule `tgeo` learns
@@ -169,7 +170,8 @@ class Distill(Strict):
     """
 
     rule: Literal["tgeo", "tgeo_one_step"] = "tgeo"
-    temperature: Positive | Annotated[tuple[Positive, ...], Field(min_length=1)] = 1.0
+    temperature: Positive = 1.0
+    more_temperatures: tuple[Positive, ...] = ()
     constants: tuple[Share, ...] = (0.25, 0.5, 0.75, 1.0)
     mixtures: tuple[tuple[Share, ...], ...] = ()
     rivals: tuple[Literal["ada", "wls", "frozen"], ...] = ()
@@ -193,8 +195,8 @@ class Distill(Strict):
 
     @property
     def temperatures(self) -> tuple[float, ...]:
-        """All temperatures to choose from."""
-        return self.temperature if isinstance(self.temperature, tuple) else (self.temperature,)
+        """All temperatures to choose from, each once."""
+        return tuple(dict.fromkeys((self.temperature, *self.more_temperatures)))
 
 
 class Job(Strict):

@@ -21,12 +21,14 @@ def check_teachers(
         _check_folds(teachers)
         return
     (teacher,) = teachers
-    own = teacher.manifest.arguments.get("split")
-    if own not in splits:
+    arguments = teacher.manifest.arguments
+    trained_on = arguments.get("splits", [arguments.get("split")])  # one split, in artifacts of earlier versions
+    own = [split for split in trained_on if split in splits]
+    if not own:
         return
     if not in_sample:
         raise ProvenanceError(
-            f"{teacher.label} was trained on the split {own!r}, whose rows it would score here",
+            f"{teacher.label} was trained on the split {own[0]!r}, whose rows it would score here",
             fix="train it on a split of its own, cross-fit (--set teacher.folds=5), score other splits (--set "
             "logits.splits=[...]), or allow it: --set teacher.in_sample=true",
         )
