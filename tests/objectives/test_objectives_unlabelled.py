@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tgeokd_ray.objectives.geometry import FEATURES, standardise
 from tgeokd_ray.objectives.losses import cross_entropy, source_losses
-from tgeokd_ray.objectives.points import Context, Points, batch_mean, on_labelled
+from tgeokd_ray.objectives.points import Context, Points, batch_mean, on_labelled, on_labels_alone
 from tgeokd_ray.objectives.rules import RULES, Rule, TGeoOneStep, build_rule
 
 ALONE = Context(progress=0.5)
@@ -109,6 +109,13 @@ class TestStatistics:
         weights = rule.weights(omega_of(rule), hide(make_points()), ALONE)[:, HIDDEN, 1:]
         assert (weights == weights[:, :1]).all()
 
+    def test_ada_has_no_class_to_go_by(self) -> None:
+        weights = build_rule("ada").weights(
+            {}, replace(hide(make_points()), class_means=torch.eye(3).expand(2, 3, 3)), ALONE
+        )
+        assert (weights[:, HIDDEN, 1:] == 0).all()
+        assert (weights[:, KNOWN, 1:] == 0.5).all()
+
     def test_zeros_where_no_row_has_a_label(self) -> None:
         points = replace(make_points(), labels=torch.full((6,), -1))
         assert (batch_mean(points.student_logits, points, ALONE) == 0).all()
@@ -142,3 +149,18 @@ def test_workers_with_other_shares_of_labels_give_the_gradient_of_one_process() 
     for found in threads.run(work):
         for name, value in alone.items():
             torch.testing.assert_close(found[name], value, rtol=1e-12, atol=1e-15)  # type: ignore[index]
+
+
+def test_for_labels_alone_the_share_is_that_of_all_workers() -> None:
+    points = hide(make_points(seed=3))
+    total, known = points.row_weights.sum(), points.row_weights[KNOWN].sum()
+    shards = [part(points, torch.tensor(index)) for index in ([0, 1, 4, 5], [2], [3])]
+    threads = Threads(3)
+
+    def work(rank: int) -> Tensor:
+        ones = torch.ones(2, len(shards[rank].labels), 1, dtype=torch.float64)
+        return on_labels_alone(ones, shards[rank], Context(0.5, None, threads.global_mean))
+
+    for found, shard in zip(threads.run(work), shards, strict=True):
+        expected = shard.labelled.double() * total / known
+        torch.testing.assert_close(found, expected.reshape(1, -1, 1).expand(2, -1, -1), rtol=1e-12, atol=0)

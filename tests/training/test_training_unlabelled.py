@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +14,7 @@ from tgeokd_ray.feed.rows import Rows
 from tgeokd_ray.models import build
 from tgeokd_ray.objectives.optimizers import Optimizer, OptimizerSpec
 from tgeokd_ray.objectives.rule_pack import RulePack
-from tgeokd_ray.objectives.rules import RULES, Constant, Labels, Rule, TGeoOneStep, build_rule
+from tgeokd_ray.objectives.rules import ADA, RULES, WLS, Constant, Labels, Rule, TGeoOneStep, build_rule
 from tgeokd_ray.objectives.stacking import stack
 from tgeokd_ray.training.evaluation import summarise_ratio
 from tgeokd_ray.training.state import PER_STUDENT, State
@@ -47,22 +47,26 @@ def without_teachers(rows: Rows) -> Rows:
 
 
 class Setting:
-    """One student, and the plain gradient step of a rule on it: theta' = theta - rate g."""
+    """A student, others `beside` it in the pack that start as it does, and their plain step theta' = theta - rate g."""
 
-    def __init__(self, rule: Rule, teachers: int = 1, class_weights: Tensor | None = None) -> None:
+    def __init__(
+        self, rule: Rule, teachers: int = 1, class_weights: Tensor | None = None, beside: Sequence[Rule] = ()
+    ) -> None:
+        rules = [rule, *beside]
         shape = {"num_numeric": 4, "num_ids": 0, "num_categorical": 0, "num_classes": C}
         module = build({"kind": "mlp", "hidden": [5]}, **shape, generator=torch.Generator().manual_seed(1)).double()
         means = torch.full((teachers, C, C), 1 / C, dtype=torch.float64)
-        temperature = torch.tensor([2.0], dtype=torch.float64)
-        self.problem = Problem(module, RulePack.of([rule]), temperature, means, class_weights=class_weights)
+        temperature, rates = torch.full((len(rules),), 2.0, dtype=torch.float64), RATE.expand(len(rules))
+        self.problem = Problem(module, RulePack.of(rules), temperature, means, class_weights=class_weights)
         sgd = Optimizer(OptimizerSpec("sgd", 0.1))
         fusion = Optimizer(OptimizerSpec("sgd", 0.1))
-        self.step = Step(self.problem, sgd, fusion, LocalWorker(), Schedule(RATE), RATE)
-        self.theta = stack([module])
-        self.omega = {name: value.double() for name, value in rule.init([0], C, teachers).items()}
+        self.step = Step(self.problem, sgd, fusion, LocalWorker(), Schedule(rates), rates)
+        self.theta = stack([module] * len(rules))
+        omega = self.problem.rule.init([0] * len(rules), C, teachers)
+        self.omega = {name: value.double() for name, value in omega.items()}
 
     def after(self, rows: Rows, outer: Rows | None = None) -> tuple[State, dict[str, Tensor]]:
-        nothing = {name: torch.zeros(1) for name in PER_STUDENT}
+        nothing = {name: torch.zeros(len(self.problem.temperature)) for name in PER_STUDENT}
         sgd, fusion = self.step.optimizer, self.step.fusion_optimizer
         moments, omega_moments = sgd.init(self.theta), fusion.init(self.omega) if self.omega else {}
         state = State(self.theta, moments, self.omega, omega_moments, {}, {}, {}, **nothing)
@@ -103,6 +107,16 @@ def test_for_the_student_on_labels_such_rows_are_not_there(teachers: int) -> Non
     found, expected = setting.gradient(rows), setting.gradient(rows.take(KNOWN.nonzero().squeeze(-1)))
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, rtol=1e-9, atol=1e-12)
+
+
+def test_in_a_pack_each_student_takes_the_step_that_it_takes_alone() -> None:
+    """The student on labels beside those that learn from rows without one."""
+    rules = [Labels(), Constant(0.5), WLS(), ADA()]
+    rows = some_rows()
+    together = Setting(rules[0], beside=rules[1:]).gradient(rows)
+    for place, rule in enumerate(rules):
+        for name, value in Setting(rule).gradient(rows).items():
+            torch.testing.assert_close(together[name][place], value[0], rtol=1e-9, atol=1e-12)
 
 
 def test_a_row_with_neither_label_nor_teacher_weighs_nothing() -> None:

@@ -107,6 +107,21 @@ def on_labelled(weights: Tensor, labelled: Tensor, covered: Tensor) -> Tensor:
     return torch.where(labelled.unsqueeze(-1), weights, torch.cat([torch.zeros_like(given), parts], -1))
 
 
+def on_labels_alone(weights: Tensor, points: Points, context: Context) -> Tensor:
+    """Weights [R, N, 1 + M] of a student that listens to no teacher: 0 for rows without a label, the others divided by
+    their share of the global batch. So its loss is the mean over them, though `row_weights` count all rows for students
+    beside it that do listen.
+    """
+    share = context.mean(_labelled_share(points, weights.dtype), points.row_weights.sum())
+    return weights * (points.labelled / share.clamp_min(torch.finfo(weights.dtype).tiny)).unsqueeze(-1)
+
+
+def _labelled_share(points: Points, dtype: torch.dtype) -> Tensor:
+    """The share of the local row weights that rows with a label have; exactly 1 where all have one."""
+    weights = points.row_weights.to(dtype)
+    return (weights * points.labelled).sum() / weights.sum().clamp_min(torch.finfo(dtype).tiny)
+
+
 def row_shares(row_weights: Tensor, dtype: torch.dtype) -> Tensor:
     """The weights [N] divided by their sum; zeros, never NaN, where no row has weight."""
     weights = row_weights.to(dtype)
@@ -119,10 +134,8 @@ def batch_mean(values: Tensor, points: Points, context: Context) -> Tensor:
     A ratio of two means with the weights of all rows, by which the caller averages gradients, too: with those of the
     labelled rows alone the gradient would not be that of one process.
     """
-    labelled = points.labelled.to(values.dtype)
-    weights = points.row_weights.to(values.dtype)
     tiny = torch.finfo(values.dtype).tiny
-    local = (values * (row_shares(weights, values.dtype) * labelled).unsqueeze(-1)).sum(-2)
-    share = (weights * labelled).sum() / weights.sum().clamp_min(tiny)
+    local = (values * (row_shares(points.row_weights, values.dtype) * points.labelled).unsqueeze(-1)).sum(-2)
+    share = _labelled_share(points, values.dtype)
     both = context.mean(torch.cat([local, share.expand(*local.shape[:-1], 1)], -1), points.row_weights.sum())
     return both[..., :-1] / both[..., -1:].clamp_min(tiny)

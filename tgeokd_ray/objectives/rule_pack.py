@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from tgeokd_ray.objectives.points import Context, Points, on_covered
+from tgeokd_ray.objectives.points import Context, Points, on_covered, on_labelled, on_labels_alone
 from tgeokd_ray.objectives.rules import Rule
 
 
@@ -72,7 +72,8 @@ class RulePack:
 
     def mixture(self, omega: Mapping[str, Tensor], points: Points, covered: Tensor, context: Context) -> Tensor:
         """Weights [R, N, 1 + M] of every student by its own rule; where `covered` [N, M] is 0 the teacher has no part
-        in the row (`on_covered`). [N, 0] says that every teacher scored all."""
+        in the row (`on_covered`). [N, 0] says that every teacher scored all. Of a row without a label all weight is the
+        teachers' (`on_labelled`), and none is there for a student that listens to labels alone."""
         if len(self.groups) == 1:
             return _mixture(self.groups[0].rule, omega, points, covered, context)
         parts = [self._part(group, omega, points, covered, context) for group in self.groups]
@@ -103,4 +104,9 @@ class RulePack:
 
 def _mixture(rule: Rule, omega: Mapping[str, Tensor], points: Points, covered: Tensor, context: Context) -> Tensor:
     weights = rule.weights(omega, points, context)
-    return on_covered(weights, covered, additive=rule.additive) if covered.shape[1] else weights
+    if not points.num_teachers:
+        return weights
+    if rule.kind == "labels":
+        return on_labels_alone(weights, points, context)
+    weights = on_covered(weights, covered, additive=rule.additive) if covered.shape[1] else weights
+    return on_labelled(weights, points.labelled, covered)

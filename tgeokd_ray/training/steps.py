@@ -15,7 +15,7 @@ from tgeokd_ray.feed.batches import Rows
 from tgeokd_ray.objectives.hypergradient import InnerStep, fusion_gradient
 from tgeokd_ray.objectives.losses import cross_entropy, source_losses
 from tgeokd_ray.objectives.optimizers import Optimizer
-from tgeokd_ray.objectives.points import Context, Points, on_labelled, teacher_share
+from tgeokd_ray.objectives.points import Context, Points, teacher_share
 from tgeokd_ray.objectives.rule_pack import RulePack
 from tgeokd_ray.objectives.stacking import apply
 from tgeokd_ray.objectives.ways import WAYS, Inner, Way
@@ -83,8 +83,7 @@ class Problem:
     def mixture(self, omega: Tensors, points: Points, rows: Rows, context: Context) -> Tensor:
         """The rules' weights [R, N, 1 + M]; a row that a teacher did not score learns from its label in its place, and
         one without a label from the teachers alone."""
-        weights = self.rule.mixture(omega, points, rows.covered, context)
-        return on_labelled(weights, points.labelled, rows.covered) if points.num_teachers else weights
+        return self.rule.mixture(omega, points, rows.covered, context)
 
     def losses(self, logits: Tensor, rows: Rows) -> Tensor:
         """Losses [R, N, 1 + M]: the labels' first, then each teacher's."""

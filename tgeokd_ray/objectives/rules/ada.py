@@ -19,6 +19,7 @@ class ADA:
 
     Margins are those of the class means, so of train rows. 1 for a teacher that is certain and right, 0 for one that
     knows nothing of the class, or less. M teachers have margin / M each, the label the rest.
+    A row without a label has no class to go by: 0.
     """
 
     kind: ClassVar[str] = "ada"
@@ -35,6 +36,6 @@ class ADA:
         means = points.class_means.to(points.student_logits.dtype)
         own = means.diagonal(dim1=-2, dim2=-1)
         margins = (own - (1 - own) / (means.shape[-1] - 1)).clamp(0, 1)
-        teachers = margins[:, points.labels].T / points.num_teachers
+        teachers = margins[:, points.classes].T * points.labelled.unsqueeze(-1) / points.num_teachers
         weights = torch.cat([(1 - teachers.sum(-1, keepdim=True)).clamp_min(0), teachers], -1)
         return weights.expand(*points.student_logits.shape[:-1], weights.shape[-1])
