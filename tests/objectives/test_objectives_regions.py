@@ -62,6 +62,10 @@ def make_regions(null: bool) -> Regions:
     return Regions(inputs, labels, teachers[:, None], region, means[None])
 
 
+def _never(theta: dict[str, Tensor]) -> Tensor:
+    raise AssertionError("split reverse runs the network once")
+
+
 def learned_ratio(data: Regions) -> Tensor:
     """Ten epochs of the one-step learner with the level at one half; the ratio [R, N] of every row at the end."""
     rule, module = TGeoOneStep(), student(0)
@@ -81,7 +85,7 @@ def learned_ratio(data: Regions) -> Tensor:
         fusion_leaf = {name: value.requires_grad_(bilevel) for name, value in omega.items()}
         ratio = rule.weights(fusion_leaf, points, context)
         losses = source_losses(logits, points.teacher_logits, points.labels, temperature=2.0)
-        inner = Inner(leaf, losses, lambda _: losses, ratio.detach(), points.row_weights)
+        inner = Inner(leaf, losses, _never, ratio.detach(), points.row_weights)
         way = Split(inner) if bilevel else None
         grads = inner.gradients() if way is None else way.gradients
         plain = {name: value.detach() for name, value in grads.items()}

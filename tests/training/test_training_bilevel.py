@@ -236,6 +236,20 @@ def test_a_run_takes_the_options_of_its_spec(small) -> None:  # type: ignore[no-
     assert "cut_terms" not in split.metrics["history"][0]
 
 
+@pytest.mark.parametrize("way", ["forward", "finite"])
+def test_steps_may_be_computed_in_a_wider_type_than_parameters(small, way: str) -> None:  # type: ignore[no-untyped-def]
+    """Float32 parameters with exact sums: directions come in float32, the losses are in float64."""
+
+    def fusion(hypergradient: str) -> dict[str, Tensor]:
+        options = Fusion(every=2, batch_rows=100, warm_up=0.0, look_ahead=3, hypergradient=hypergradient)
+        (finished,) = run(small.spec(epochs=1, exact_sums=True, fusion=options))
+        return parameters(finished)
+
+    found, expected = fusion(way), fusion("split")
+    for name, value in found.items():
+        torch.testing.assert_close(value, expected[name], rtol=0, atol=1e-5)
+
+
 def test_an_unsupported_student_ends_its_run_with_the_way_out(small, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     class Bag(torch.nn.Module):
         def __init__(self) -> None:

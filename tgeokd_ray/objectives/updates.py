@@ -88,6 +88,7 @@ class Momentum(Sgd):
         return {"first": before["first"] * self.spec.momentum + gradient}
 
     def _direction(self, gradient: Tensor, after: Mapping[str, Tensor]) -> Tensor:
+        del gradient
         return after["first"]
 
 

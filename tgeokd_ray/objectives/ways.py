@@ -130,7 +130,7 @@ class Forward:
 
     def _pushed(self, function: Callable[[Tensors], T], direction: Mapping[str, Tensor]) -> T:
         with _supported("forward"):
-            tangent: T = torch.func.jvp(function, (self._theta,), (dict(direction),))[1]
+            tangent: T = torch.func.jvp(function, (self._theta,), (_in_type_of(self._theta, direction),))[1]
         return tangent
 
 
@@ -147,12 +147,14 @@ class Finite:
         self.gradients = inner.gradients()
 
     def hessian(self, direction: Mapping[str, Tensor]) -> Tensors:
+        direction = _in_type_of(self._inner.theta, direction)
         size = self._size(direction)
         above, below = (self._inner.gradients_at(self._moved(direction, sign * size)) for sign in (1, -1))
         return {name: (value - below[name]) / spread(2 * size, value) for name, value in above.items()}
 
     @torch.no_grad()
     def ratio_gradient(self, w: Mapping[str, Tensor]) -> Tensor:
+        w = _in_type_of(self._inner.theta, w)
         size = self._size(w)
         above, below = (self._inner.losses_of(self._moved(w, sign * size)) for sign in (1, -1))
         return self._inner.along((above - below) / spread(2 * size, above))
@@ -185,6 +187,11 @@ def inner_gradient(
         loss, list(theta.values()), create_graph=create_graph, allow_unused=True, materialize_grads=True
     )
     return dict(zip(theta, gradients, strict=True)), coefficients
+
+
+def _in_type_of(theta: Mapping[str, Tensor], direction: Mapping[str, Tensor]) -> Tensors:
+    """The direction in the type that steps are computed in, which may be wider than that of an optimizer's state."""
+    return {name: direction[name].to(value.dtype) for name, value in theta.items()}
 
 
 @contextmanager

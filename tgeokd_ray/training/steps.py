@@ -134,9 +134,8 @@ class Step:
     @property
     def measures(self) -> tuple[str, ...]:
         """The names of what a step measures: with a look-ahead, also the terms that its guard cut in this step."""
-        return (
-            ("loss", "ratio", "cut_terms") if self.problem.rule.learned and self.look_ahead > 1 else ("loss", "ratio")
-        )
+        cut = ("cut_terms",) if self.problem.rule.learned and self.look_ahead > 1 else ()
+        return ("loss", "ratio", *cut)
 
     def take(self, students: Sequence[int]) -> Step:
         """The step of these students alone."""

@@ -1,0 +1,42 @@
+"""What a plan takes over from a job's options into the specs of its runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from tgeokd_ray.config.resolve import resolve
+from tgeokd_ray.errors import ConfigError
+from tgeokd_ray.objectives.settings import KINDS
+from tgeokd_ray.pipeline.plans import StudentsPlan, students_plan
+
+
+def plan(*settings: str) -> StudentsPlan:
+    job, _ = resolve({}, settings=settings)
+    artifact = SimpleNamespace(path=Path("somewhere"), manifest=SimpleNamespace(schema={}))
+    return students_plan(job, "small", artifact, [artifact], Path("root"), Path("folder"))  # type: ignore[arg-type, list-item]
+
+
+@pytest.mark.parametrize("way", ["split", "forward", "finite"])
+def test_the_first_phase_takes_way_and_look_ahead_from_the_job(way: str) -> None:
+    (shape,) = plan(f"distill.fusion.hypergradient={way}", "distill.fusion.look_ahead=7").shapes
+    assert (shape.fusion.hypergradient, shape.fusion.look_ahead) == (way, 7)
+
+
+def test_one_step_stays_one_step_in_the_way_of_the_job() -> None:
+    fusion = plan("distill.rule=tgeo_one_step", "distill.fusion.hypergradient=forward").learned.fusion
+    assert (fusion.hypergradient, fusion.look_ahead) == ("forward", 1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_students_and_fusion_networks_take_any_optimizer(kind: str) -> None:
+    found = plan(f"student.training.optimizer.kind={kind}", f"distill.fusion.optimizer.kind={kind}")
+    assert {found.learned.optimizer.kind, *(shape.fusion.optimizer.kind for shape in found.shapes)} == {kind}
+
+
+@pytest.mark.parametrize("setting", ["hypergradient=spilt", "look_ahead=0"])
+def test_a_wrong_option_is_named_before_anything_starts(setting: str) -> None:
+    with pytest.raises(ConfigError, match=f"distill.fusion.{setting.partition('=')[0]}"):
+        resolve({}, settings=[f"distill.fusion.{setting}"])
