@@ -149,7 +149,6 @@ def students_plan(
     Rules without outer steps train on the outer rows, too.
     """
     distill = job.distill
-    unlabelled = bool(table.manifest.schema.get("unlabelled"))
 
     def student(name: str, rule: Mapping[str, Any], temperature: float, **changes: Any) -> RunSpec:
         values: dict[str, Any] = {
@@ -173,7 +172,7 @@ def students_plan(
         ]
 
     mixtures: list[float | tuple[float, ...]] = [*distill.constants, *_mixtures(job, len(logits))]
-    controls = [student("labels", {"kind": "labels"}, distill.temperatures[0], alone=unlabelled)]
+    controls = [student("labels", {"kind": "labels"}, distill.temperatures[0])]
     for value in mixtures:
         controls += each(_constant_name(value), {"kind": "constant", "value": value})
     for rival in distill.rivals:
