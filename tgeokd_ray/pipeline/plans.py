@@ -78,7 +78,9 @@ class StudentsPlan:
         return replace(
             self.learned,
             ratios=tuple(run.artifact for _, run in shapes),
-            choice=Choice(tuple(candidates), incumbent, self.grid.rounds(len(candidates))),
+            choice=Choice(
+                tuple(candidates), incumbent, self.grid.rounds(len(candidates)), measure_all=self.grid.measure_all
+            ),
         )
 
     def _of(self, finished: Sequence[Finished], spec: RunSpec) -> Finished:
@@ -92,6 +94,7 @@ class Grid:
     strengths: tuple[float, ...]
     shifts: tuple[float, ...]
     halving: bool
+    measure_all: bool = False
 
     @property
     def points(self) -> list[dict[str, float]]:

@@ -10,7 +10,7 @@ from typing import Any
 from tgeokd_ray.artifacts import Artifact, open_artifact, staging, write_json
 from tgeokd_ray.training.evaluation import signed
 from tgeokd_ray.training.reuse import load_metrics, parents
-from tgeokd_ray.training.spec import RunSpec
+from tgeokd_ray.training.spec import HIGHER_IS_BETTER, RunSpec
 from tgeokd_ray.training.state import State
 
 
@@ -27,13 +27,15 @@ def chosen_among(
         | {"epochs": int(state.ended[r]) + 1 if state.ended[r] >= 0 else state.epoch}
         for one, r in zip(spec.choice.candidates, students, strict=True)
     ]
+    for one, figures in zip(candidates, metrics.pop("candidates", ()), strict=False):
+        one["test"] = {name: figures.get(name) for name in HIGHER_IS_BETTER}
     told: dict[str, Any] = {"metric": spec.metric, "pays": True, "candidates": candidates}
     best = candidates[winner - students.start]
     if spec.choice.incumbent is None:
         return told | {"chosen": best}, range(winner, winner + 1)
     known = load_metrics(open_artifact(Path(spec.choice.incumbent)))
     told["constant"] = {**known["rule"], "valid": known["valid"][spec.metric]}
-    told["best"] = {**best, "test": metrics["test"].get(spec.metric)}
+    told["best"] = {**best, "test": {name: metrics["test"].get(name) for name in HIGHER_IS_BETTER}}
     if signed(known["valid"], spec.metric) >= float(state.best[winner]):
         return told | {"pays": False, "chosen": told["constant"]}, None
     return told | {"chosen": best}, range(winner, winner + 1)

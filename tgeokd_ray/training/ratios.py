@@ -5,7 +5,7 @@ N rows, M teachers, S snapshots of one student.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tgeokd_ray.artifacts import Artifact, save_tensors, staging, write_json
+from tgeokd_ray.artifacts import Artifact, Staging, find, inputs_digest, save_tensors, staging, write_json
 from tgeokd_ray.errors import IntegrityError, Problem
 from tgeokd_ray.feed import Feed, Sampler, Wanted
 from tgeokd_ray.feed.parquet import read_shard
@@ -31,6 +31,7 @@ from tgeokd_ray.training.state import State, Tensors
 from tgeokd_ray.training.steps import Problem as Trained
 from tgeokd_ray.training.worker import Worker
 
+KIND = "ratios"
 SMALLEST = 1e-9  # of a weight, before its logarithm
 
 
@@ -89,30 +90,60 @@ def commit_ratios(
     IntegrityError if a row of the table was not scored.
     """
     table = EncodedTable.open(Path(spec.table))
-    order = np.argsort(row_ids.numpy(), kind="stable")
-    known = row_ids.numpy()[order]
-    ratios = logits_and_gates(weights.numpy()[order])
-    entries = [table.entry(shard) for split in spec.ratio_splits for shard in _shards(table, split)]
-    total, count = 0.0, 0
     with staging(spec.root, spec.kind, spec.artifact, arguments=spec.arguments(), parents=parents(spec)) as stage:
-        for entry in entries:
-            stored = read_shard(table.artifact.file(entry.path), entry.rows or 0, ["row_id", "label"])
-            own = stored.column("row_id").to_numpy()
-            place, there = places(known, own)
-            if not there.all():
-                raise IntegrityError([Problem(f"{int((~there).sum())} rows were not scored", file=entry.path)])
-            part = ratios[place]
-            labelled = part[stored.column("label").to_numpy() >= 0, :-1].astype(np.float64)
-            total, count = total + float(labelled.sum()), count + labelled.size
-            written = partial(_shard, own, part, list(entry.extra["groups"]))
-            stage.write(entry.path, written, rows=entry.rows, extra=like_shard(entry))
+        schema = write_shards(stage, table, spec.ratio_splits, row_ids.numpy(), weights.numpy())
         fusion = {name: value[0].cpu() for name, value in state.omega.items()}
         stage.write("fusion.safetensors", lambda path: save_tensors(path, fusion, finite=True))
-        mean = total / max(count, 1)
-        metrics = metrics | {"mean_logit": mean}
+        metrics = metrics | {"mean_logit": schema["mean"]}
         stage.write("metrics.json", lambda path: write_json(path, metrics))
-        schema = {"mean": mean, "splits": list(spec.ratio_splits), "num_teachers": ratios.shape[1] - 1}
         return stage.commit(schema=schema, record=record)
+
+
+def commit_known(
+    root: Path,
+    name: str,
+    table: Artifact,
+    splits: Sequence[str],
+    row_ids: NDArray[np.int64],
+    weights: NDArray[np.floating],
+    arguments: Mapping[str, Any],
+) -> Artifact:
+    """`ratios/NAME` of weights [N, 1 + M] that are known from elsewhere, for all rows of these splits; found again by
+    `arguments`. IntegrityError as `commit_ratios`."""
+    parent = {"table": table}
+    inputs = inputs_digest(KIND, arguments, {role: one.as_parent() for role, one in parent.items()})
+    there = find(root, KIND, name, inputs)
+    if there is not None:
+        return there
+    with staging(root, KIND, name, arguments=arguments, parents=parent) as stage:
+        schema = write_shards(stage, EncodedTable.open(table.path), splits, row_ids, weights)
+        return stage.commit(schema=schema, record={})
+
+
+def write_shards(
+    stage: Staging,
+    table: EncodedTable,
+    splits: Sequence[str],
+    row_ids: NDArray[np.int64],
+    weights: NDArray[np.floating],
+) -> dict[str, Any]:
+    """Write u and gate of the rows of these splits, found by id, in shards like the table's, and return the schema: the
+    mean of u over rows with a label, the splits, the number of teachers."""
+    order = np.argsort(row_ids, kind="stable")
+    known, ratios = row_ids[order], logits_and_gates(weights[order])
+    total, count = 0.0, 0
+    for entry in (table.entry(shard) for split in splits for shard in _shards(table, split)):
+        stored = read_shard(table.artifact.file(entry.path), entry.rows or 0, ["row_id", "label"])
+        own = stored.column("row_id").to_numpy()
+        place, there = places(known, own)
+        if not there.all():
+            raise IntegrityError([Problem(f"{int((~there).sum())} rows were not scored", file=entry.path)])
+        part = ratios[place]
+        labelled = part[stored.column("label").to_numpy() >= 0, :-1].astype(np.float64)
+        total, count = total + float(labelled.sum()), count + labelled.size
+        written = partial(_shard, own, part, list(entry.extra["groups"]))
+        stage.write(entry.path, written, rows=entry.rows, extra=like_shard(entry))
+    return {"mean": total / max(count, 1), "splits": list(splits), "num_teachers": ratios.shape[1] - 1}
 
 
 def logits_and_gates(weights: NDArray[np.floating]) -> Ratios:

@@ -34,7 +34,11 @@ def measure(pack: Pack, problem: Problem, state: State, data: RunData, worker: W
     """For every run of the pack, results of its best parameters on valid and test, the history, what the ratio did; an
     ensemble is measured as the one model that its students are, a choice as its best candidate."""
     as_one, table = pack.shared.ensemble, data.table
-    measured = [_winner(students, state) if spec.choice else students for spec, students in pack.places()]
+    winners = [_winner(students, state) if spec.choice else students for spec, students in pack.places()]
+    measured = [
+        students if spec.choice and spec.choice.measure_all else winner
+        for (spec, students), winner in zip(pack.places(), winners, strict=True)
+    ]
     students = [r for part in measured for r in part]
     theta, omega = ({n: v[students] for n, v in part.items()} for part in (state.best_theta, state.best_omega))
     problem = problem.take(students)
@@ -47,8 +51,8 @@ def measure(pack: Pack, problem: Problem, state: State, data: RunData, worker: W
         ratio = summarise_ratio(problem, theta, omega, data.train.batches(0), worker)
         ratio = ratio.together() if as_one else ratio
     runs = []
-    for place, (spec, part) in enumerate(zip(pack.specs, measured, strict=True)):
-        rule = pack.students[part[0]].rule
+    for index, (spec, part) in enumerate(zip(pack.specs, winners, strict=True)):
+        rule, place = pack.students[part[0]].rule, index if as_one else students.index(part[0])
         metrics: dict[str, Any] = {
             "valid": valid[place].results(),
             "test": with_intervals(test[place], spec.data_seed, weighted=table.has_weights),
@@ -59,6 +63,8 @@ def measure(pack: Pack, problem: Problem, state: State, data: RunData, worker: W
         }
         if ratio is not None and rule["kind"] != "labels":
             metrics["ratio"] = ratio.results(place)
+        if len(measured[index]) > len(part):
+            metrics["candidates"] = [test[students.index(r)].results() for r in measured[index]]
         runs.append(metrics)
     return runs
 

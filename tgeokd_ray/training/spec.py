@@ -56,11 +56,13 @@ class Candidate:
 class Choice:
     """A run that trains several candidates and keeps the best on valid, or the artifact at `incumbent`, trained before
     with a constant, where none is better. After each share of the epochs in `rounds` only that many candidates go on.
+    With `measure_all` each is measured on test, for a study whose choice is made over several seeds.
     """
 
     candidates: tuple[Candidate, ...]
     incumbent: str | None = None
     rounds: tuple[tuple[float, int], ...] = ()
+    measure_all: bool = False
 
 
 @dataclass(frozen=True)
