@@ -52,7 +52,7 @@ def results_table(results: Mapping[str, Any], console: Console, told: Sequence[s
     for name, auc in best_possible(results):
         row = [Text(name, style="dim"), Text(fixed(auc))]
         table.add_row(*row, *[MISSING] * (len(measures) + 1))
-    with _wide(console):
+    with wide(console):
         console.print(table)
     for warning in results.get("warnings") or []:
         if warning not in told:
@@ -77,7 +77,7 @@ def _measure(model: Mapping[str, Any], key: str, best: bool) -> Text:
 
 
 @contextmanager
-def _wide(console: Console) -> Iterator[None]:
+def wide(console: Console) -> Iterator[None]:
     """Room for a whole table where there is no terminal to give a width."""
     if console.is_terminal or console.width >= PLAIN_WIDTH:
         yield
@@ -99,7 +99,7 @@ def summary_table(summary: Mapping[str, Any], console: Console) -> None:
     for name, value in summary.items():
         rows = [{"name": key, **row} for key, row in value.items()] if _nested(value) else value
         if isinstance(rows, list) and rows and all(isinstance(row, Mapping) for row in rows):
-            with _wide(console):
+            with wide(console):
                 console.print(_plain_table(str(name), rows, console))
         else:
             line = Text.assemble((f"{printable(name, console.encoding):<{width}}", "bold"), _cell(value, console))

@@ -1,0 +1,121 @@
+"""A study: rules on datasets over seeds, each cell of it one task, and one file with what came of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tgeokd_ray.artifacts import DISK, check_name, held, read_json, write_json
+from tgeokd_ray.errors import ConfigError, Problem, UserError
+from tgeokd_ray.events import Progress
+from tgeokd_ray.hashing import key
+from tgeokd_ray.pipeline.engine import Engine
+from tgeokd_ray.pipeline.study_cell import Cell, StudyCell
+from tgeokd_ray.pipeline.study_summary import summarise
+from tgeokd_ray.tables.regimes.catalogue import NAMES, table_of
+from tgeokd_ray.tables.validation import did_you_mean
+
+FORMAT = 1
+RULES = ("labels", "constant", "ada", "wls", "frozen", "tgeo", "tgeo_one_step", "reference", "permuted")
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is compared: names of regimes, rules beside labels, constants and the reference, and how many seeds."""
+
+    name: str
+    datasets: tuple[str, ...]
+    rules: tuple[str, ...]
+    seeds: int
+
+    def check(self, data: Sequence[str]) -> None:
+        """ConfigError for datasets and rules that there are not, all at once, and for real data without files."""
+        problems = [Problem(f"no dataset {n!r}{did_you_mean(n, NAMES)}") for n in self.datasets if n not in NAMES]
+        problems += [Problem(f"no rule {n!r}{did_you_mean(n, RULES)}") for n in self.rules if n not in RULES]
+        for name in self.datasets:
+            table = table_of(name) if name in NAMES else None
+            if table is not None and table not in data:
+                problems.append(Problem(f"{name} is made of the table {table}", expected=f"--data {table}=FILE"))
+        if not self.datasets or self.seeds < 1:
+            problems.append(Problem("a study needs a dataset and a seed", got=f"{self.datasets}, {self.seeds} seeds"))
+        check_name(self.name)
+        if problems:
+            raise ConfigError(problems, fix=f"datasets are {', '.join(NAMES)}; rules are {', '.join(RULES)}")
+
+
+def run_study(
+    study: Study, cell: StudyCell, folder: Path, engine: Callable[[], Engine], progress: Progress
+) -> dict[str, Any]:
+    """Run what is missing of the cells, and write study.json and study.parquet; returns what the first holds.
+
+    Finished cells lie in `folder/cells`, so that the same study goes on where it ended, and one with more seeds or
+    datasets takes over what there is. The first error is raised where no cell came to an end.
+    """
+    study.check(list(cell.data))
+    began = time.monotonic()
+    with held(folder, DISK):
+        cells = [Cell(dataset, seed) for dataset in study.datasets for seed in range(study.seeds)]
+        found = {one: _known(folder, one, cell) for one in cells}
+        missing = [one for one in cells if found[one] is None]
+        progress.started("study", len(cells), "cells")
+        progress.advanced("study", len(cells) - len(missing))
+        if missing:
+            for one, told in zip(missing, engine().map(cell, missing, stage="study"), strict=True):
+                found[one] = told
+                if "error" in told:
+                    progress.warned(f"{one.name}: {told['error']}")
+                else:
+                    _keep(folder, one, cell, told)
+                progress.advanced("study", 1, f"{one.name} {told['seconds']:.0f} s")
+        told_cells = [told for told in found.values() if told is not None]
+        if all("error" in told for told in told_cells):
+            raise UserError(told_cells[0]["error"])
+        rows, failed = summarise(told_cells)
+        asked = {*study.rules, "labels", "constant", "reference", "tgeo.each"}
+        rows = [row for row in rows if row["rule"] in asked]
+        results = {
+            "format": FORMAT,
+            "name": study.name,
+            "rows": rows,
+            "warnings": failed,
+            "extra": {"settings": list(cell.settings), "seconds": round(time.monotonic() - began, 1)},
+        }
+        write_json(folder / "study.json", results)
+        _write_parquet(folder / "study.parquet", rows)
+        progress.finished("study", f"{len(told_cells)} cells, {folder / 'study.json'}")
+    return results
+
+
+def _token(cell: StudyCell) -> str:
+    """What decides a cell beside its name: rules, settings, files."""
+    told = asdict(replace(cell, root="", folder=""))
+    return f"{key(repr(sorted(told.items()))):016x}"
+
+
+def _known(folder: Path, one: Cell, cell: StudyCell) -> dict[str, Any] | None:
+    path = folder / "cells" / f"{one.name}.json"
+    if not path.exists():
+        return None
+    try:
+        told: dict[str, Any] = read_json(path)
+    except UserError:  # torn: it is made again, from artifacts that are there
+        return None
+    return told if told.get("token") == _token(cell) else None
+
+
+def _keep(folder: Path, one: Cell, cell: StudyCell, told: dict[str, Any]) -> None:
+    path = folder / "cells" / f"{one.name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, told | {"token": _token(cell)})
+
+
+def _write_parquet(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    draft = path.with_name(f"{path.name}.tmp")
+    pq.write_table(pa.Table.from_pylist(list(rows)), draft)
+    draft.replace(path)

@@ -1,0 +1,184 @@
+"""One dataset and one seed of a study: the ordinary chain, every rule's students, and what each of them came to.
+
+N rows, M teachers.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tgeokd_ray.artifacts import Artifact, open_artifact
+from tgeokd_ray.config.job import Job
+from tgeokd_ray.config.resolve import resolve
+from tgeokd_ray.errors import UserError
+from tgeokd_ray.events import Silent
+from tgeokd_ray.pipeline.chain import Chain
+from tgeokd_ray.pipeline.engine import LocalEngine
+from tgeokd_ray.pipeline.plans import Grid, StudentsPlan, students_plan
+from tgeokd_ray.pipeline.references import (
+    REFERENCE,
+    agreement,
+    commit_reference,
+    mixtures,
+    read_ratios,
+    reference_weights,
+)
+from tgeokd_ray.tables.cards import Card, load_card
+from tgeokd_ray.tables.inputs import raw_files
+from tgeokd_ray.tables.regimes.catalogue import build, table_of
+from tgeokd_ray.tables.regimes.regime import Regime
+from tgeokd_ray.tables.regimes.writing import Written, write
+from tgeokd_ray.training.spec import HIGHER_IS_BETTER, Finished, RunSpec
+
+# The grid that all rules are compared on.
+CONSTANTS, TEMPERATURES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0), (1.0, 2.0)
+PERMUTED = "permuted"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One dataset and one seed."""
+
+    dataset: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.dataset}-seed{self.seed}"
+
+
+@dataclass(frozen=True)
+class StudyCell:
+    """Picklable task: call it with a cell. Returns every student's figures on valid and test, JSON-ready, or what went
+    wrong under `error`; a cell that failed leaves the others alone.
+
+    `cards` and `data` are files by the name of a table; `rules` the rivals and learners asked for; `settings` are
+    options of the job that go over the regime's own. Artifacts lie under `root`, raw files under `folder`.
+    """
+
+    root: str
+    folder: str
+    rules: tuple[str, ...]
+    cards: Mapping[str, str] = field(default_factory=dict)
+    data: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    settings: tuple[str, ...] = ()
+
+    def __call__(self, cell: Cell) -> dict[str, Any]:
+        began = time.monotonic()
+        told: dict[str, Any] = {"dataset": cell.dataset, "seed": cell.seed}
+        try:
+            told |= self._run(cell)
+        except UserError as error:
+            told["error"] = str(error)
+        return told | {"seconds": round(time.monotonic() - began, 1)}
+
+    def _run(self, cell: Cell) -> dict[str, Any]:
+        regime = self._regime(cell.dataset)
+        written = write(regime, cell.seed, Path(self.folder) / cell.name)
+        job, card = self._job(cell, written)
+        engine = LocalEngine("cpu", job.threads)
+        folder = Path(self.root) / "runs" / cell.name
+        chain = Chain(job, card, Path(self.root), folder, lambda: engine, Silent())
+        table = chain.encode(job.data)
+        logits = self._logits(chain, table, written)
+        plan = students_plan(job, card.name, table, logits, chain.root, folder)
+        row_ids, weights = reference_weights(regime, table, logits)
+        known = commit_reference(chain.root, f"{card.name}-{REFERENCE}", table, row_ids, weights)
+        grid = Grid(job.distill.strengths, job.distill.shifts, halving=False, measure_all=True)
+        plan = replace(plan, controls=(*plan.controls, *_following(plan, known)), grid=grid)
+        done = engine.train(plan, Silent())
+        done += engine.train(After(self._permuted(plan, done, table, cell)), Silent())
+        return {
+            "metric": job.metric,
+            "students": [_figures(run) for run in done if "mean_logit" not in run.metrics],
+            "ratio": agreement(done, row_ids, weights, regime),
+        }
+
+    def _regime(self, dataset: str) -> Regime:
+        table = table_of(dataset)
+        if table is None or table not in self.data:
+            return build(dataset)
+        card = load_card(self.cards[table])
+        return build(dataset, card, raw_files(card, self.data[table]))
+
+    def _job(self, cell: Cell, written: Written) -> tuple[Job, Card]:
+        rivals = [rule for rule in self.rules if rule in ("ada", "wls", "frozen")]
+        grid = [f"distill.constants={list(CONSTANTS)}", f"distill.more_temperatures={list(TEMPERATURES)}"]
+        settings = [*grid, f"distill.rivals={rivals}", *self.settings]
+        options = {"card": str(written.card), "data": [str(written.rows)], "root": self.root, "seed": cell.seed}
+        if "tgeo" not in self.rules and "tgeo_one_step" in self.rules:
+            settings.append("distill.rule=tgeo_one_step")
+        job, card = resolve(options, settings=settings)
+        return job, card.model_copy(update={"name": cell.name})
+
+    def _logits(self, chain: Chain, table: Artifact, written: Written) -> list[Artifact]:
+        """Of the teachers that the regime defines, or of one that is trained here."""
+        if not written.teachers:
+            return [chain.precompute(table, chain.teachers(table))]
+        logits = []
+        for number, path in enumerate(written.teachers):
+            imported = {"file": str(path), "kind": "logits", "name": f"{chain.card.name}-teacher{number}"}
+            teacher = chain.job.teacher.model_copy(
+                update={"imported": chain.job.teacher.imported.model_copy(update=imported)}
+            )
+            logits.append(replace(chain, job=chain.job.model_copy(update={"teacher": teacher})).imported(table))
+        return logits
+
+    def _permuted(self, plan: StudentsPlan, done: Sequence[Finished], table: Artifact, cell: Cell) -> list[RunSpec]:
+        """The ratio that won, dealt to other rows: what is left of the gain does not come from the assignment."""
+        learned = next((run for run in done if run.name == "tgeo" and run.error is None), None)
+        if PERMUTED not in self.rules or learned is None or "choice" not in learned.metrics:
+            return []
+        best = learned.metrics["choice"]["best"]
+        shape = [run for run in done if "mean_logit" in run.metrics][int(best["source"])]
+        row_ids, ratios = read_ratios(open_artifact(Path(shape.artifact)))
+        order = np.random.default_rng(cell.seed).permutation(len(row_ids))
+        name = f"{cell.name}-{PERMUTED}"
+        mixed = commit_reference(Path(self.root), name, table, row_ids, mixtures(ratios[order]))
+        rule = {name: best[name] for name in ("kind", "strength", "shift", "mean")}
+        spec = replace(plan.controls[0], name=PERMUTED, artifact=name, rule=rule, ratios=(str(mixed.path),))
+        return [replace(spec, temperature=best["temperature"])]
+
+
+@dataclass(frozen=True)
+class After:
+    """The plan of runs that others have been waited for."""
+
+    specs: Sequence[RunSpec]
+
+    def __call__(self, finished: Sequence[Finished]) -> Sequence[RunSpec]:
+        return () if finished else self.specs
+
+
+def _following(plan: StudentsPlan, known: Artifact) -> list[RunSpec]:
+    """A student for each temperature whose ratio is the reference itself."""
+    rule = {"kind": "given", "strength": 1.0, "shift": 0.0, "mean": 0.0}
+    constants = {spec.temperature: spec for spec in reversed(plan.constants)}
+    return [
+        replace(
+            spec,
+            name=spec.name.replace("constant-0", REFERENCE, 1),
+            artifact=spec.artifact.replace("constant-0", REFERENCE, 1),
+            rule=rule,
+            ratios=(str(known.path),),
+        )
+        for spec in constants.values()
+    ]
+
+
+def _figures(run: Finished) -> dict[str, Any]:
+    """What a study keeps of a student: its rule, figures on valid and test, and of a choice all its candidates."""
+    if run.error is not None:
+        return {"name": run.name, "error": str(run.error)}
+    metrics = run.metrics
+    kept: dict[str, Any] = {"name": run.name, "rule": metrics["rule"]}
+    kept |= {split: {name: metrics[split].get(name) for name in HIGHER_IS_BETTER} for split in ("valid", "test")}
+    if "choice" in metrics:
+        kept["choice"] = metrics["choice"]
+    return kept

@@ -1,0 +1,115 @@
+"""What the cells of a study say of each rule: paired differences from the best constant, with every choice made alike.
+
+S seeds. A choice (a constant, a temperature, a candidate of the learner) is the one with the best mean on valid over
+the seeds; nothing is chosen by test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from tgeokd_ray.metrics.intervals import paired_difference
+from tgeokd_ray.pipeline.references import REFERENCE
+from tgeokd_ray.training.spec import HIGHER_IS_BETTER
+
+FIGURES = ("nll", "auc", "accuracy")
+CONSTANT, LEARNED, EACH = "constant", "tgeo", "tgeo.each"
+Figures = Mapping[str, Any]
+
+
+def summarise(cells: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:
+    """One row for each dataset and rule, as study.json has them, and a line for all that failed.
+
+    A row compares a rule with the constant chosen on the same seeds, `nll_vs_constant` with its 95 % interval by
+    Student's t over the seeds (null for one seed); `tgeo.each` is the learner when each seed chooses alone. A dataset
+    with a seed that failed is told by the seeds that are left.
+    """
+    rows: list[dict[str, Any]] = []
+    failed = [f"{cell['dataset']}, seed {cell['seed']}: {cell['error']}" for cell in cells if "error" in cell]
+    for dataset in dict.fromkeys(cell["dataset"] for cell in cells):
+        own = [cell for cell in cells if cell["dataset"] == dataset and "error" not in cell]
+        if own:
+            rows += _dataset(dataset, own)
+        for cell in own:
+            lost = (student for student in cell["students"] if "error" in student)
+            failed += [f"{dataset}, seed {cell['seed']}, {one['name']}: {one['error']}" for one in lost]
+    return rows, failed
+
+
+def _dataset(dataset: str, cells: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    metric = cells[0]["metric"]
+    options = _options(cells)
+    best = {rule: _best(found, metric) for rule, found in options.items()}
+    constant = options[CONSTANT][best[CONSTANT]]
+    if LEARNED in best:  # every constant is a candidate, too
+        options[LEARNED] |= {("strength 0", *key): found for key, found in options[CONSTANT].items()}
+        best[LEARNED] = _best(options[LEARNED], metric)
+    for rule, chosen in best.items():
+        found = options[rule][chosen]
+        row = {"dataset": dataset, "rule": rule, "seeds": len(found), "chosen": ", ".join(map(str, chosen))}
+        row |= {name: _mean([one["test"][name] for one in found]) for name in FIGURES}
+        for name in FIGURES:
+            row |= _against(name, found, constant)
+        row |= {"low": row["nll_low"], "high": row["nll_high"]}
+        if REFERENCE in best and rule != REFERENCE:
+            reference = options[REFERENCE][best[REFERENCE]]
+            row["oracle_vs_constant"] = _against("nll", reference, constant)["nll_vs_constant"]
+        row["correlation"] = _correlations(cells) if rule == LEARNED else None
+        yield row
+
+
+def _options(cells: Sequence[Mapping[str, Any]]) -> dict[str, dict[tuple[Any, ...], list[Figures]]]:
+    """{rule: {choice: figures of every seed}}; a choice that some seed lacks is left out."""
+    found: dict[str, dict[tuple[Any, ...], list[Figures]]] = {}
+    for cell in cells:
+        for student in cell["students"]:
+            for rule, choice, figures in _choices(student, cell["metric"]):
+                found.setdefault(rule, {}).setdefault(choice, []).append(figures)
+    whole = {rule: {c: f for c, f in choices.items() if len(f) == len(cells)} for rule, choices in found.items()}
+    return {rule: choices for rule, choices in whole.items() if choices}
+
+
+def _choices(student: Mapping[str, Any], metric: str) -> Iterator[tuple[str, tuple[Any, ...], Figures]]:
+    """What a student stands for: its rule, what was to choose in it, and its figures."""
+    if "error" in student:
+        return
+    name, _, temperature = student["name"].partition("-tau")
+    tau = (f"tau {temperature}",) if temperature else ()
+    if "choice" not in student:
+        rule = CONSTANT if name.startswith("constant-") else name
+        value = (name.removeprefix("constant-"),) if rule == CONSTANT else ()
+        yield rule, (*value, *tau), student
+        return
+    yield EACH, ("each seed alone",), student
+    for one in student["choice"]["candidates"]:
+        choice = (f"strength {one['strength']:g}", f"shift {one['shift']:g}", f"tau {one['temperature']:g}")
+        yield LEARNED, choice, {"valid": {metric: one["valid"]}, "test": one["test"]}
+
+
+def _best(options: Mapping[tuple[Any, ...], Sequence[Figures]], metric: str) -> tuple[Any, ...]:
+    sign = 1 if HIGHER_IS_BETTER[metric] else -1
+    return max(options, key=lambda choice: sign * (_mean([one["valid"][metric] for one in options[choice]]) or 0.0))
+
+
+def _against(name: str, found: Sequence[Figures], constant: Sequence[Figures]) -> dict[str, float | None]:
+    """Mean paired difference of a figure on test, with its interval; null where a seed lacks it."""
+    keys = (f"{name}_vs_constant", f"{name}_low", f"{name}_high")
+    pairs = [(one["test"].get(name), other["test"].get(name)) for one, other in zip(found, constant, strict=True)]
+    if any(value is None for pair in pairs for value in pair):
+        return dict.fromkeys(keys)
+    ours, theirs = zip(*pairs, strict=True)
+    if len(pairs) == 1:
+        return {keys[0]: ours[0] - theirs[0], keys[1]: None, keys[2]: None}
+    return dict(zip(keys, paired_difference(ours, theirs), strict=True))
+
+
+def _correlations(cells: Sequence[Mapping[str, Any]]) -> dict[str, float] | None:
+    """Of the learned ratio with the reference, over seeds and temperatures: mean and worst."""
+    found = [one["correlation"] for cell in cells for one in cell["ratio"].values() if one["correlation"] is not None]
+    return {"mean": sum(found) / len(found), "worst": min(found)} if found else None
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if len(known) == len(values) else None
