@@ -110,7 +110,7 @@ class StudyCell:
     def _job(self, cell: Cell, written: Written) -> tuple[Job, Card]:
         rivals = [rule for rule in self.rules if rule in ("ada", "wls", "frozen")]
         grid = [f"distill.constants={list(CONSTANTS)}", f"distill.more_temperatures={list(TEMPERATURES)}"]
-        settings = [*grid, f"distill.rivals={rivals}", *self.settings]
+        settings = [*grid, f"distill.rivals={rivals}", *self.settings]  # the last one wins
         options = {"card": str(written.card), "data": [str(written.rows)], "root": self.root, "seed": cell.seed}
         if "tgeo" not in self.rules and "tgeo_one_step" in self.rules:
             settings.append("distill.rule=tgeo_one_step")
@@ -160,16 +160,12 @@ def _following(plan: StudentsPlan, known: Artifact) -> list[RunSpec]:
     """A student for each temperature whose ratio is the reference itself."""
     rule = {"kind": "given", "strength": 1.0, "shift": 0.0, "mean": 0.0}
     constants = {spec.temperature: spec for spec in reversed(plan.constants)}
-    return [
-        replace(
-            spec,
-            name=spec.name.replace("constant-0", REFERENCE, 1),
-            artifact=spec.artifact.replace("constant-0", REFERENCE, 1),
-            rule=rule,
-            ratios=(str(known.path),),
-        )
-        for spec in constants.values()
-    ]
+    found = []
+    for spec in constants.values():
+        name = REFERENCE + "".join(spec.name.partition("-tau")[1:])
+        artifact = spec.artifact.removesuffix(spec.name) + name
+        found.append(replace(spec, name=name, artifact=artifact, rule=rule, ratios=(str(known.path),)))
+    return found
 
 
 def _figures(run: Finished) -> dict[str, Any]:

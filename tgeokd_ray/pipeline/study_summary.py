@@ -48,7 +48,7 @@ def _dataset(dataset: str, cells: Sequence[Mapping[str, Any]]) -> Iterator[dict[
     for rule, chosen in best.items():
         found = options[rule][chosen]
         row = {"dataset": dataset, "rule": rule, "seeds": len(found), "chosen": ", ".join(map(str, chosen))}
-        row |= {name: _mean([one["test"][name] for one in found]) for name in FIGURES}
+        row |= {name: _mean([one["test"].get(name) for one in found]) for name in FIGURES}
         for name in FIGURES:
             row |= _against(name, found, constant)
         row |= {"low": row["nll_low"], "high": row["nll_high"]}

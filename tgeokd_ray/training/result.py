@@ -63,7 +63,7 @@ def measure(pack: Pack, problem: Problem, state: State, data: RunData, worker: W
         }
         if ratio is not None and rule["kind"] != "labels":
             metrics["ratio"] = ratio.results(place)
-        if len(measured[index]) > len(part):
+        if spec.choice and spec.choice.measure_all:
             metrics["candidates"] = [test[students.index(r)].results() for r in measured[index]]
         runs.append(metrics)
     return runs
