@@ -66,7 +66,8 @@ def bilevel(chain: Chain, root: Path, precision: str) -> RunSpec:
     table, logits = (latest(chain.root, kind, "synthetic_ctr") for kind in ("tables", "logits"))
     assert table is not None
     assert logits is not None
-    spec = students_plan(chain.job, "small", table, [logits], root, root / "run").learned
+    one_step = {"distill": chain.job.distill.model_copy(update={"rule": "tgeo_one_step"})}
+    spec = students_plan(chain.job.model_copy(update=one_step), "small", table, [logits], root, root / "run").learned
     return replace(
         spec,
         name=precision,
