@@ -17,7 +17,7 @@ from tgeokd_ray.config.resolve import resolve
 from tgeokd_ray.events import Silent
 from tgeokd_ray.feed.batches import Feed, Rows
 from tgeokd_ray.pipeline.job import Place, run_stage
-from tgeokd_ray.training import run
+from tgeokd_ray.training import pack, run
 from tgeokd_ray.training.data import RunData, open_data
 from tgeokd_ray.training.scoring import predictor
 
@@ -46,6 +46,8 @@ def main(root: str, files: Sequence[str], quick: bool) -> None:
     """Print CPU seconds of both ways, and whether the students are the same, as a line of JSON."""
     torch.set_num_threads(1)
     settings = ["teacher.training.epochs=2", "student.training.epochs=4"] if quick else []
+    settings += ["distill.rule=tgeo_one_step"]
+    pack.MOST_STUDENTS = 1  # each student by itself: side by side, they would share one pass of the teacher
     job, card = resolve({"card": str(CARD), "root": root, "data": tuple(files)}, settings=settings)
 
     def stage(name: str, given: dict[str, list[Artifact]], folder: str = root) -> tuple[list[Artifact], float]:
