@@ -235,7 +235,9 @@ def test_the_plan_sets_the_level_to_the_constant_that_won_on_valid() -> None:
 
     constants = [spec(f"constant-{v:g}", kind="constant", value=v) for v in (0.25, 1.0)]
     learned = spec("tgeo", kind="tgeo_one_step", level="chosen")
-    plan = StudentsPlan((spec("labels", kind="labels"), *constants), (), learned, "auc", Grid((1.0,), (0.0,), False))
+    plan = StudentsPlan(
+        (spec("labels", kind="labels"), *constants), (), learned, "auc", Grid((1.0,), (0.0,), 0.0, False)
+    )
     assert [s.name for s in plan([])] == ["labels", "constant-0.25", "constant-1"]
     done = [finished("labels", 0.9), finished("constant-0.25", 0.6), finished("constant-1", 0.7)]
     (learned,) = plan(done)

@@ -149,6 +149,21 @@ def test_a_constant_that_no_candidate_beats_is_what_the_run_leaves_behind(small,
     assert again.reused
 
 
+def test_a_gain_within_its_error_is_no_gain(small, learned) -> None:  # type: ignore[no-untyped-def]
+    (constant,) = run(small.spec("constant", rule=CONSTANT, splits=BOTH, metric="nll", epochs=1))
+    better = choosing(small, learned.artifact, [{"strength": 1.0, "shift": 1.0}], epochs=4)
+    chosen = {}
+    for margin in (0.0, 1.0, 1e3):
+        choice = replace(better.choice, incumbent=constant.artifact, margin=margin)
+        (run_,) = run(replace(better, choice=choice))
+        chosen[margin] = run_.metrics["choice"]
+    gain, error = chosen[0.0]["gain"], chosen[0.0]["standard_error"]
+    difference = chosen[0.0]["constant"]["valid"] - chosen[0.0]["candidates"][0]["valid"]
+    assert gain == pytest.approx(difference, abs=1e-6)
+    assert 0 < error < gain
+    assert [chosen[margin]["pays"] for margin in chosen] == [True, True, False]
+
+
 def test_halving_ends_the_worst_and_leaves_the_others_as_they_were(small, learned) -> None:  # type: ignore[no-untyped-def]
     points = [{"strength": 1.0, "shift": d} for d in (-9.0, -3.0, 0.0, 1.0, 3.0, 9.0)]
     spec = choosing(small, learned.artifact, points, epochs=8, precision="fp64", patience=8)

@@ -166,7 +166,8 @@ class Distill(Strict):
     A constant is the weight of the teachers together, in equal parts; `mixtures` are more constants, each with one
     weight for every teacher. The rest is the labels'. `rivals` are other rules to compare with. The rule `tgeo` learns
     which rows deserve more teacher, then trains students with that ratio at each of `strengths` and `shifts` of its
-    level, with `halving` fewer as they go, and keeps the best on valid, or the best constant.
+    level, with `halving` fewer as they go, and keeps the best on valid, or the best constant unless the gain is more
+    than `margin` of its standard errors.
     """
 
     rule: Literal["tgeo", "tgeo_one_step"] = "tgeo"
@@ -177,6 +178,7 @@ class Distill(Strict):
     rivals: tuple[Literal["ada", "wls", "frozen"], ...] = ()
     strengths: Annotated[tuple[Positive, ...], Field(min_length=1)] = (0.5, 1.0, 2.0)
     shifts: Annotated[tuple[float, ...], Field(min_length=1)] = (-3.0, -1.5, 0.0, 1.5, 3.0)
+    margin: Annotated[float, Field(ge=0)] = 1.0
     halving: bool = True
     fusion: Fusion = Fusion()
 

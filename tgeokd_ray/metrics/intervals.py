@@ -37,12 +37,12 @@ def bootstrap_interval(
     order = np.lexsort((*values.T, classes))  # every sum below has the same digits for any order of the rows
     values, classes = values[order], classes[order]
     if metric == "auc":
-        placed = _auc_influence(log_odds(values), classes, num_classes)
+        placed = auc_influence(log_odds(values), classes, num_classes)
         if placed is None:
             return None
         centre, influence = placed
     else:
-        influence = _row_values(values, classes, metric)
+        influence = row_values(values, classes, metric)
         centre = float(influence.mean())
         influence = influence - centre
     draws = _replicates(influence, replicates, np.random.default_rng(seed))
@@ -50,7 +50,8 @@ def bootstrap_interval(
     return (float(max(low, 0.0)), float(high if metric == "nll" else min(high, 1.0)))
 
 
-def _row_values(logits: NDArray[np.float32], labels: NDArray[np.int64], metric: str) -> Floats:
+def row_values(logits: NDArray[np.float32], labels: NDArray[np.int64], metric: str) -> Floats:
+    """NLL or "accuracy" of each row, [N]: the metric is their mean."""
     if metric == "accuracy":
         right: Floats = (logits.argmax(axis=1) == labels).astype(np.float64)
         return right
@@ -58,7 +59,7 @@ def _row_values(logits: NDArray[np.float32], labels: NDArray[np.int64], metric: 
     return nll
 
 
-def _auc_influence(odds: Floats, labels: NDArray[np.int64], num_classes: int) -> tuple[float, Floats] | None:
+def auc_influence(odds: Floats, labels: NDArray[np.int64], num_classes: int) -> tuple[float, Floats] | None:
     """Macro AUC and N times what each row adds to it: its placement among the other side, less the AUC."""
     centres, influence = [], np.zeros(len(labels))
     for column, c in enumerate([1] if num_classes == 2 else range(num_classes)):

@@ -79,7 +79,11 @@ class StudentsPlan:
             self.learned,
             ratios=tuple(run.artifact for _, run in shapes),
             choice=Choice(
-                tuple(candidates), incumbent, self.grid.rounds(len(candidates)), measure_all=self.grid.measure_all
+                tuple(candidates),
+                incumbent,
+                margin=self.grid.margin,
+                rounds=self.grid.rounds(len(candidates)),
+                measure_all=self.grid.measure_all,
             ),
         )
 
@@ -89,10 +93,12 @@ class StudentsPlan:
 
 @dataclass(frozen=True)
 class Grid:
-    """The strengths and shifts of the second phase, and whether candidates are halved on the way."""
+    """The strengths and shifts of the second phase, by how many standard errors one of them must beat the constants,
+    and whether candidates are halved on the way."""
 
     strengths: tuple[float, ...]
     shifts: tuple[float, ...]
+    margin: float
     halving: bool
     measure_all: bool = False
 
@@ -180,7 +186,7 @@ def students_plan(
         controls += each(_constant_name(value), {"kind": "constant", "value": value})
     for rival in distill.rivals:
         controls += each(rival, {"kind": rival})
-    grid = Grid(distill.strengths, distill.shifts, distill.halving)
+    grid = Grid(distill.strengths, distill.shifts, distill.margin, distill.halving)
     network = {name: getattr(distill.fusion, name) for name in ("features", "disagreement", "hidden")}
     first = distill.temperatures[0]
     if distill.rule == "tgeo_one_step":

@@ -20,7 +20,7 @@ from tgeokd_ray.errors import UserError
 from tgeokd_ray.events import Silent
 from tgeokd_ray.pipeline.chain import Chain
 from tgeokd_ray.pipeline.engine import LocalEngine
-from tgeokd_ray.pipeline.plans import Grid, StudentsPlan, students_plan
+from tgeokd_ray.pipeline.plans import StudentsPlan, students_plan
 from tgeokd_ray.pipeline.references import (
     REFERENCE,
     agreement,
@@ -90,7 +90,7 @@ class StudyCell:
         plan = students_plan(job, card.name, table, logits, chain.root, folder)
         row_ids, weights = reference_weights(regime, table, logits)
         known = commit_reference(chain.root, f"{card.name}-{REFERENCE}", table, row_ids, weights)
-        grid = Grid(job.distill.strengths, job.distill.shifts, halving=False, measure_all=True)
+        grid = replace(plan.grid, halving=False, measure_all=True)
         plan = replace(plan, controls=(*plan.controls, *_following(plan, known)), grid=grid)
         done = engine.train(plan, Silent())
         done += engine.train(After(self._permuted(plan, done, table, cell)), Silent())

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tgeokd_ray.artifacts import Artifact, open_artifact
-from tgeokd_ray.training.choice import chosen_among, commit_incumbent
+from tgeokd_ray.training.choice import chosen_among, commit_incumbent, gain_over_constant
 from tgeokd_ray.training.data import RunData, Source
 from tgeokd_ray.training.evaluation import summarise_ratio
 from tgeokd_ray.training.pack import Pack
@@ -27,12 +27,13 @@ def finish_models(
     metrics = measure(pack, problem, state, data, worker)
     artifacts = []
     for (spec, students), found in zip(pack.places(), metrics, strict=True):
+        gain = gain_over_constant(spec, students, problem, state, data, worker) if spec.choice else None
         if worker.rank:
             continue
         if spec.choice is None:
             artifacts.append(commit(spec, students, problem, state, data, found, record))
             continue
-        choice, winner = chosen_among(spec, students, state, found)
+        choice, winner = chosen_among(spec, students, state, found, gain)
         if winner is None:
             assert spec.choice.incumbent is not None
             artifacts.append(commit_incumbent(spec, open_artifact(Path(spec.choice.incumbent)), choice, record))

@@ -11,6 +11,7 @@ from typing import Any
 from tgeokd_ray.artifacts import Artifact, open_artifact, raw_names, save_tensors, staging, write_json
 from tgeokd_ray.metrics import Evaluation
 from tgeokd_ray.models import count_parameters
+from tgeokd_ray.training.choice import best_of
 from tgeokd_ray.training.data import RunData
 from tgeokd_ray.training.evaluation import evaluate, summarise_ratio
 from tgeokd_ray.training.log import entry_of
@@ -76,8 +77,7 @@ def followed(state: State, students: range) -> dict[str, Any]:
 
 
 def _winner(students: range, state: State) -> range:
-    """The candidate that was best on valid, the first of equals."""
-    best = max(students, key=lambda r: float(state.best[r]))
+    best = best_of(students, state)
     return range(best, best + 1)
 
 

@@ -55,12 +55,14 @@ class Candidate:
 @dataclass(frozen=True)
 class Choice:
     """A run that trains several candidates and keeps the best on valid, or the artifact at `incumbent`, trained before
-    with a constant, where none is better. After each share of the epochs in `rounds` only that many candidates go on.
-    With `measure_all` each is measured on test, for a study whose choice is made over several seeds.
+    with a constant, unless one is better by more than `margin` standard errors of the paired difference on valid rows.
+    After each share of the epochs in `rounds` only that many candidates go on. With `measure_all` each is measured on
+    test, for a study whose choice is made over several seeds.
     """
 
     candidates: tuple[Candidate, ...]
     incumbent: str | None = None
+    margin: float = 0.0
     rounds: tuple[tuple[float, int], ...] = ()
     measure_all: bool = False
 
