@@ -14,7 +14,7 @@ INITIAL_STD = 0.05
 class FusedEmbedding(nn.Module):
     """A weight [V, D] that all categorical columns share; their ids are already offset into one id space.
 
-    `forward` maps ids [N, F] to [N, F, D]. The columns start normal with standard deviation .05, the last
+    `forward` maps ids [N, F] to [N, F, D], with the weights [R, V, D] of a pack to [R, N, F, D]. The columns start normal with standard deviation .05, the last
     `zero_columns` of them at zero.
     """
 
@@ -25,4 +25,8 @@ class FusedEmbedding(nn.Module):
         self.weight = nn.Parameter(weight)
 
     def forward(self, ids: Tensor) -> Tensor:
-        return functional.embedding(ids, self.weight)
+        if self.weight.dim() == 2:
+            return functional.embedding(ids, self.weight)
+        students, num_ids, width = self.weight.shape
+        firsts = torch.arange(students, device=ids.device) * num_ids
+        return functional.embedding(ids + firsts.reshape(-1, 1, 1), self.weight.reshape(-1, width))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,8 @@ class Ensemble(nn.Module):
 
     Members differ in their initial values and are trained as one network. `forward` takes what a member takes.
     """
+
+    stacks: ClassVar[bool] = True
 
     def __init__(self, members: Sequence[nn.Module]) -> None:
         super().__init__()

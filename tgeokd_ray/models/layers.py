@@ -1,4 +1,7 @@
-"""The layers that the networks share. N rows, W features."""
+"""The layers that the networks share. N rows, W features.
+
+Parameters may carry a leading axis R, one entry per student of a pack; outputs then are [R, N, ...].
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,27 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from tgeokd_ray.objectives.stacking import affine
+
+Features = Tensor | Sequence[Tensor]  # several stand side by side
+
 RELU_GAIN = math.sqrt(2.0)
 
 
-def linear(num_inputs: int, num_outputs: int, generator: torch.Generator, gain: float = 1.0) -> nn.Linear:
+class Linear(nn.Linear):
+    """torch.nn.Linear on features that may come in parts. A part without a gradient, as the numeric columns are, costs
+    the backward pass nothing."""
+
+    def forward(self, features: Features) -> Tensor:
+        return affine([features] if isinstance(features, Tensor) else features, self.weight, self.bias)
+
+
+def linear(num_inputs: int, num_outputs: int, generator: torch.Generator, gain: float = 1.0) -> Linear:
     """A linear layer with zero bias and normal weights of variance gain^2 / inputs, which keep the inputs' scale.
 
     The gain sqrt(2) is for layers that a ReLU follows (He et al., 2015, equation 10).
     """
-    layer = nn.Linear(num_inputs, num_outputs, device="meta")  # draws nothing; `to_empty` would load sympy, .8 s
+    layer = Linear(num_inputs, num_outputs, device="meta")  # draws nothing; `to_empty` would load sympy, .8 s
     weight = torch.empty(num_outputs, num_inputs).normal_(0.0, gain / math.sqrt(num_inputs), generator=generator)
     layer.weight, layer.bias = nn.Parameter(weight), nn.Parameter(torch.zeros(num_outputs))
     return layer
@@ -37,11 +52,11 @@ class Tower(nn.Module):
         self.widths = tuple(hidden)
         self.num_outputs = widths[-1]
 
-    def forward(self, features: Tensor, masks: Tensor | None = None) -> Tensor:
-        parts = [None] * len(self.widths) if masks is None else torch.split(masks, list(self.widths), dim=1)
+    def forward(self, features: Features, masks: Tensor | None = None) -> Features:
+        parts = [None] * len(self.widths) if masks is None else torch.split(masks, list(self.widths), dim=-1)
         for layer, mask in zip(self.layers, parts, strict=True):
-            features = layer(features).relu()
-            features = features if mask is None else features * mask
+            active = layer(features).relu()
+            features = active if mask is None else active * mask
         return features
 
 

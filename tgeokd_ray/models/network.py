@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -34,8 +35,11 @@ class Network(nn.Module, ABC):
 
     The two halves are separate so that a row-sparse optimizer can gather the embeddings itself. `embedding` is None
     for a table without categorical columns; `dense` then gets [N, 0, D]. ConfigError for a table without any column.
-    `masks` [N, K] are the dropout masks of the K hidden units; without them nothing is dropped.
+    `masks` [N, K] are the dropout masks of the K hidden units; without them nothing is dropped. All parameters may
+    carry a leading axis R, and so may embeddings and masks: the logits then are [R, N, C] (`stacking.apply`).
     """
+
+    stacks: ClassVar[bool] = True
 
     def __init__(self, shape: Shape, width: int, generator: torch.Generator, zero_columns: int = 0) -> None:
         super().__init__()
@@ -56,6 +60,11 @@ class Network(nn.Module, ABC):
         """Logits [N, C] from numeric columns [N, P], gathered embeddings [N, F, D] and dropout masks [N, K]."""
 
 
+def parts(numeric: Tensor, embedded: Tensor) -> list[Tensor]:
+    """The features of a row, [N, P] shared by a pack and [..., N, F D] of each student; none without columns."""
+    return [part for part in (numeric, embedded.flatten(-2)) if part.shape[-1]]
+
+
 def joined(numeric: Tensor, embedded: Tensor) -> Tensor:
-    """All features of a row side by side, [N, P + F D]."""
-    return torch.cat([numeric, embedded.flatten(1)], dim=1)
+    """All features of a row side by side, [..., N, P + F D]."""
+    return torch.cat([numeric.expand(*embedded.shape[:-2], -1), embedded.flatten(-2)], dim=-1)

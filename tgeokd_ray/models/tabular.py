@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from tgeokd_ray.models.layers import CrossNetwork, Tower, linear
-from tgeokd_ray.models.network import Network, Shape, joined
+from tgeokd_ray.models.network import Network, Shape, joined, parts
 from tgeokd_ray.models.options import ModelOptions
 
 
@@ -20,7 +20,7 @@ class MLP(Network):
         self.head = linear(self.tower.num_outputs, shape.num_classes, generator)
 
     def dense(self, numeric: Tensor, embedded: Tensor, masks: Tensor | None = None) -> Tensor:
-        logits: Tensor = self.head(self.tower(joined(numeric, embedded), masks))
+        logits: Tensor = self.head(self.tower(parts(numeric, embedded), masks))
         return logits
 
 
@@ -42,7 +42,7 @@ class WideDeep(Network):
 
     def dense(self, numeric: Tensor, embedded: Tensor, masks: Tensor | None = None) -> Tensor:
         deep, first_order = embedded[..., : self.deep_width], embedded[..., self.deep_width :]
-        logits: Tensor = self.head(self.tower(joined(numeric, deep), masks)) + first_order.sum(1)
+        logits: Tensor = self.head(self.tower(parts(numeric, deep), masks)) + first_order.sum(-2)
         return logits if self.wide is None else logits + numeric @ self.wide
 
 
@@ -62,6 +62,6 @@ class DCNv2(Network):
 
     def dense(self, numeric: Tensor, embedded: Tensor, masks: Tensor | None = None) -> Tensor:
         features = joined(numeric, embedded)
-        parts = [self.cross(features)] if self.tower is None else [self.cross(features), self.tower(features, masks)]
-        logits: Tensor = self.head(torch.cat(parts, dim=1))
+        seen = [self.cross(features)] if self.tower is None else [self.cross(features), self.tower(features, masks)]
+        logits: Tensor = self.head(torch.cat(seen, dim=-1))
         return logits

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
+
+from tgeokd_ray.objectives.stacking import affine
 
 OUTPUT_SCALE = 0.1
 
@@ -16,6 +20,8 @@ class FusionNetwork(nn.Module):
     without one the parameters have a shape only, which is what `stacking.apply` needs. `offset` False leaves the
     output's bias out, for scores whose mean is taken off: it would have no gradient but rounding.
     """
+
+    stacks: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -34,8 +40,8 @@ class FusionNetwork(nn.Module):
                 _draw(layer, (gain / layer.in_features) ** 0.5, generator)
 
     def forward(self, features: Tensor) -> Tensor:
-        scores: Tensor = self.output(self.hidden(features).relu())
-        return scores
+        hidden = affine([features], self.hidden.weight, self.hidden.bias).relu()
+        return affine([hidden], self.output.weight, self.output.bias)
 
 
 def _draw(layer: nn.Linear, std: float, generator: torch.Generator) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
+from torch.nn import functional
 
 
 def stack(modules: Sequence[nn.Module]) -> dict[str, Tensor]:
@@ -34,8 +35,8 @@ def apply(
     """The outputs [R, ...] of `module` with each of the R students' parameters; the module's own values are not used.
 
     Inputs are shared by all students, or carry the axis R themselves when `stacked`; those in `own`, which come last,
-    always carry it. One student runs as the plain module does, bit for bit; more run as one batched model
-    (torch.func.vmap).
+    always carry it. One student runs as the plain module does, bit for bit. More run as one batched model: in the
+    module's own products where it `stacks`, which copies nothing that is shared, else under torch.func.vmap.
     """
     if next(iter(state.values())).shape[0] == 1:
         parameters = {name: value.squeeze(0) for name, value in state.items()}
@@ -47,6 +48,28 @@ def apply(
         output: Tensor = functional_call(module, parameters, arguments)
         return output
 
+    if getattr(module, "stacks", False):
+        return one(dict(state), *inputs, *own)
     in_dims = (0, *[0 if stacked else None for _ in inputs], *[0 for _ in own])
     outputs: Tensor = vmap(one, in_dims=in_dims)(dict(state), *inputs, *own)
     return outputs
+
+
+def affine(parts: Sequence[Tensor], weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`x W^T + b` for features x that come in parts side by side, without putting them together.
+
+    A weight [o, i] is a plain module's, as in torch.nn.Linear; [R, o, i] with bias [R, o] is a pack's, whose parts are
+    each student's own [R, N, k] or shared [N, k]. The parts' widths k sum to i. Gives [..., N, o], or [R, N, o].
+    """
+    if weight.dim() == 2 and len(parts) == 1:
+        return functional.linear(parts[0], weight, bias)
+    add_product = torch.addmm if weight.dim() == 2 else torch.baddbmm
+    total = None if bias is None else bias.unsqueeze(-2)
+    first = 0
+    for part in parts:
+        columns = weight.narrow(-1, first, part.shape[-1]).mT
+        own = part if part.dim() == weight.dim() else part.expand(weight.shape[0], *part.shape)
+        total = own @ columns if total is None else add_product(total, own, columns)
+        first += part.shape[-1]
+    assert total is not None, "an affine map needs features"
+    return total
