@@ -161,6 +161,24 @@ def test_k3_interrupted_anywhere_the_same_command_ends_with_the_same_digests(  #
     assert digests(tmp_path) == expected
 
 
+def test_another_student_takes_a_ratio_that_was_learned_before(whole, card_file: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    _, _, root = whole
+    shutil.copytree(root, tmp_path / "root")
+    learned = latest(root, "ratios", "synthetic_ctr-shape")
+    assert learned is not None
+    settings = ("student.model.hidden=[5]", "distill.ratios=[synthetic_ctr-shape]", "distill.more_temperatures=[2.0]")
+    results, _ = run_job(*small_job(card_file, tmp_path / "root", *settings), LOCAL, Silent())
+    again = latest(tmp_path / "root", "ratios", "synthetic_ctr-shape")
+    assert again is not None
+    assert again.version == learned.version, "nothing was learned"
+    tgeo = results["models"][-1]
+    student = open_artifact(tmp_path / "root" / tgeo["artifact"])
+    assert student.manifest.parents["ratios"].digest == learned.digest
+    assert {one["temperature"] for one in tgeo["choice"]["candidates"]} == {1.0, 2.0}
+    with pytest.raises(ConfigError, match=r"there is no ratios/none under"):
+        run_job(*small_job(card_file, tmp_path / "root", "distill.ratios=[none]"), LOCAL, Silent())
+
+
 def test_p1_students_of_logits_from_another_teacher_are_other_students(whole, card_file: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     _, _, root = whole
     shutil.copytree(root / "tables", tmp_path / "tables")

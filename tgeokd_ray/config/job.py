@@ -167,7 +167,7 @@ class Distill(Strict):
     weight for every teacher. The rest is the labels'. `rivals` are other rules to compare with. The rule `tgeo` learns
     which rows deserve more teacher, then trains students with that ratio at each of `strengths` and `shifts` of its
     level, with `halving` fewer as they go, and keeps the best on valid, or the best constant unless the gain is more
-    than `margin` of its standard errors.
+    than `margin` of its standard errors. `ratios` names ones learned before, under ROOT/ratios, in place of learning.
     """
 
     rule: Literal["tgeo", "tgeo_one_step"] = "tgeo"
@@ -176,6 +176,7 @@ class Distill(Strict):
     constants: tuple[Share, ...] = (0.25, 0.5, 0.75, 1.0)
     mixtures: tuple[tuple[Share, ...], ...] = ()
     rivals: tuple[Literal["ada", "wls", "frozen"], ...] = ()
+    ratios: tuple[str, ...] = ()
     strengths: Annotated[tuple[Positive, ...], Field(min_length=1)] = (0.5, 1.0, 2.0)
     shifts: Annotated[tuple[float, ...], Field(min_length=1)] = (-3.0, -1.5, 0.0, 1.5, 3.0)
     margin: Annotated[float, Field(ge=0)] = 1.0

@@ -14,8 +14,8 @@ INITIAL_STD = 0.05
 class FusedEmbedding(nn.Module):
     """A weight [V, D] that all categorical columns share; their ids are already offset into one id space.
 
-    `forward` maps ids [N, F] to [N, F, D], with the weights [R, V, D] of a pack to [R, N, F, D]. The columns start normal with standard deviation .05, the last
-    `zero_columns` of them at zero.
+    `forward` maps ids [N, F] to [N, F, D], with the weights [R, V, D] of a pack to [R, N, F, D]. The columns start
+    normal with standard deviation .05, the last `zero_columns` of them at zero.
     """
 
     def __init__(self, num_ids: int, width: int, generator: torch.Generator, zero_columns: int = 0) -> None:

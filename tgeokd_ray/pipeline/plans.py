@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tgeokd_ray.artifacts import Artifact
-from tgeokd_ray.config.job import Job, Model, Optimizer, Training
+from tgeokd_ray.artifacts import Artifact, latest
+from tgeokd_ray.config.job import Distill, Job, Model, Optimizer, Training
 from tgeokd_ray.errors import ConfigError, Problem
 from tgeokd_ray.objectives.settings import OptimizerSpec
 from tgeokd_ray.training.spec import HIGHER_IS_BETTER, Candidate, Choice, Finished, Fusion, RunSpec
@@ -32,8 +32,9 @@ class AllAtOnce:
 class StudentsPlan:
     """The students on labels, with every constant and with other rules, and beside them what TGeo-KD learns from them.
 
-    Two phases: `shapes` learn which rows deserve more teacher, one for each temperature; then `learned` chooses level
-    and strength among candidates, and the best constant. In one step: `learned` alone, at the level of that constant.
+    Two phases: `shapes` learn which rows deserve more teacher, one for each temperature, unless such ratios are `known`
+    from before; then `learned` chooses level and strength among candidates, and the best constant. In one step:
+    `learned` alone, at the level of that constant.
     """
 
     controls: tuple[RunSpec, ...]
@@ -41,17 +42,23 @@ class StudentsPlan:
     learned: RunSpec
     metric: str
     grid: Grid
+    known: tuple[Shape, ...] = ()
 
     def __call__(self, finished: Sequence[Finished]) -> Sequence[RunSpec]:
         if not finished:
             return (*self.controls, *self.shapes)
         if len(finished) > len(self.controls) + len(self.shapes):
             return ()
-        if not self.shapes:
+        if not self.shapes and not self.known:
             return (self.levelled(finished),)
-        found = [self._of(finished, shape) for shape in self.shapes]
-        learned = [(spec, run) for spec, run in zip(self.shapes, found, strict=True) if run.error is None]
-        return (self.choosing(finished, learned),) if learned else ()
+        runs = {run.name: run for run in finished if run.error is None}
+        learned = [
+            Shape(runs[spec.name].artifact, runs[spec.name].metrics["mean_logit"], spec.temperature)
+            for spec in self.shapes
+            if spec.name in runs
+        ]
+        shapes = [*self.known, *learned]
+        return (self.choosing(finished, shapes),) if shapes else ()
 
     @property
     def constants(self) -> list[RunSpec]:
@@ -66,18 +73,19 @@ class StudentsPlan:
         level = min(max(values[constant], LEVELS[0]), LEVELS[1]) if constant is not None else 0.5
         return replace(self.learned, rule={**self.learned.rule, "level": level})
 
-    def choosing(self, finished: Sequence[Finished], shapes: Sequence[tuple[RunSpec, Finished]]) -> RunSpec:
+    def choosing(self, finished: Sequence[Finished], shapes: Sequence[Shape]) -> RunSpec:
         """The run of the second phase: a candidate for every shape, strength and shift."""
         constant = chosen(finished, [spec.name for spec in self.constants], self.metric)
         incumbent = next((run.artifact for run in finished if run.name == constant), None)
+        ratios = list(dict.fromkeys(shape.path for shape in shapes))
         candidates = [
-            Candidate({"kind": "given", "source": q, "mean": run.metrics["mean_logit"], **point}, spec.temperature)
-            for q, (spec, run) in enumerate(shapes)
+            Candidate({"kind": "given", "source": ratios.index(one.path), "mean": one.mean, **point}, one.temperature)
+            for one in shapes
             for point in self.grid.points
         ]
         return replace(
             self.learned,
-            ratios=tuple(run.artifact for _, run in shapes),
+            ratios=tuple(ratios),
             choice=Choice(
                 tuple(candidates),
                 incumbent,
@@ -87,8 +95,14 @@ class StudentsPlan:
             ),
         )
 
-    def _of(self, finished: Sequence[Finished], spec: RunSpec) -> Finished:
-        return next(run for run in finished if run.name == spec.name)
+
+@dataclass(frozen=True)
+class Shape:
+    """Stored ratios: the artifact, the mean of u in it, and the temperature that candidates take them at."""
+
+    path: str
+    mean: float
+    temperature: float
 
 
 @dataclass(frozen=True)
@@ -194,9 +208,24 @@ def students_plan(
         fusion = replace(_fusion(job), look_ahead=1)
         learned = student("tgeo", rule, first, splits=("train",), fusion=fusion)
         return StudentsPlan(tuple(controls), (), learned, job.metric, grid)
+    if distill.ratios:
+        known = _known(distill, root)
+        return StudentsPlan(tuple(controls), (), student("tgeo", {"kind": "tgeo"}, first), job.metric, grid, known)
     phase = {"kind": "ratios", "alone": True, "splits": ("train",), "ratio_splits": ("train", "outer")}
     shapes = each("shape", {"kind": "tgeo_shape", **network}, fusion=_fusion(job), **phase)
     return StudentsPlan(tuple(controls), tuple(shapes), student("tgeo", {"kind": "tgeo"}, first), job.metric, grid)
+
+
+def _known(distill: Distill, root: Path) -> tuple[Shape, ...]:
+    """The ratios that the job names, at every temperature. ConfigError for a name that there is not."""
+    found = []
+    for name in distill.ratios:
+        artifact = latest(root, "ratios", name)
+        if artifact is None:
+            raise ConfigError(f"distill.ratios: there is no ratios/{name} under {root}", fix="tgeokd list ROOT")
+        mean = float(artifact.manifest.schema["mean"])
+        found += [Shape(str(artifact.path), mean, temperature) for temperature in distill.temperatures]
+    return tuple(found)
 
 
 def _mixtures(job: Job, num_teachers: int) -> Sequence[tuple[float, ...]]:
