@@ -1,0 +1,39 @@
+"""Whether a ratio per sample pays: one sentence with its figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tgeokd_ray.report.wording import measure, mixture, point
+from tgeokd_ray.training.spec import HIGHER_IS_BETTER
+
+
+def verdict(choice: Mapping[str, Any], models: Sequence[Mapping[str, Any]]) -> str:
+    """What the second phase found: the chosen ratio per sample against the best constant, or the other way round.
+
+    `choice` is that of the model `tgeo`; `models` are those of results.json, where the constant that was best on valid
+    is marked `chosen`. The choice was made on valid; where test says the opposite, so does the sentence.
+    """
+    metric = choice["metric"]
+    name = measure(metric)
+    if "best" not in choice:
+        chosen = point(choice["chosen"])
+        return f"A ratio per sample was chosen by {name} on valid ({chosen}); there is no constant to compare with."
+    best, constant = choice["best"], choice["constant"]
+    figures = f"{best['valid']:.4f} ({point(best)}) against {constant['valid']:.4f}"
+    value = mixture(constant["value"])
+    if not choice["pays"]:
+        kept = f"of the constant {value}, which is kept"
+        return f"No ratio per sample pays here: {name} on valid is at best {figures} {kept}."
+    gain = abs(best["valid"] - constant["valid"])
+    known = next((model.get(metric) for model in models if model.get("chosen")), None)
+    found = f"{name} on valid is {figures} of the best constant, {value}: {gain:.4f} better"
+    return f"A ratio per sample pays here: {found}{_on_test(metric, best['test'][metric], known)}."
+
+
+def _on_test(metric: str, learned: float | None, constant: float | None) -> str:
+    if learned is None or constant is None:
+        return ""
+    better = learned > constant if HIGHER_IS_BETTER[metric] else learned < constant
+    return f"; on test it {'is' if better else 'does not:'} {learned:.4f} against {constant:.4f}"
