@@ -56,7 +56,7 @@ class Learned:
 
 
 def check_truth(job: Job) -> None:
-    """ConfigError where `distill.truth` is no Parquet file of row_id, region and ratio_teacher_0, ..."""
+    """ConfigError where `distill.truth` is no Parquet file with the columns row_id, region and ratio_teacher_0."""
     if job.distill.truth is None:
         return
     import pyarrow as pa

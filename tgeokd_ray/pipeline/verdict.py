@@ -27,13 +27,11 @@ def verdict(choice: Mapping[str, Any], models: Sequence[Mapping[str, Any]]) -> s
         kept = f"of the constant {value}, which is kept"
         return f"No ratio per sample pays here: {name} on valid is at best {figures} {kept}."
     gain = abs(best["valid"] - constant["valid"])
-    known = next((model.get(metric) for model in models if model.get("chosen")), None)
     found = f"{name} on valid is {figures} of the best constant, {value}: {gain:.4f} better"
-    return f"A ratio per sample pays here: {found}{_on_test(metric, best['test'][metric], known)}."
-
-
-def _on_test(metric: str, learned: float | None, constant: float | None) -> str:
-    if learned is None or constant is None:
-        return ""
-    better = learned > constant if HIGHER_IS_BETTER[metric] else learned < constant
-    return f"; on test it {'is' if better else 'does not:'} {learned:.4f} against {constant:.4f}"
+    known = next((model.get(metric) for model in models if model.get("chosen")), None)
+    learned = best["test"][metric]
+    if known is None or learned is None:
+        return f"A ratio per sample pays here: {found}."
+    better = learned > known if HIGHER_IS_BETTER[metric] else learned < known
+    where = "here" if better else "on valid, but not on test"
+    return f"A ratio per sample pays {where}: {found}; on test it is {learned:.4f} against {known:.4f}."

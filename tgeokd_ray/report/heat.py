@@ -9,6 +9,7 @@ from typing import Any
 from tgeokd_ray.report.markup import Markup, tag
 from tgeokd_ray.report.wording import count, fixed, measure
 
+TINTS = 10  # classes t0 to t10 of report.css
 Results = Mapping[str, Any]
 
 
@@ -37,8 +38,8 @@ def _cell(cell: Cell | None) -> Markup:
     if cell is None:
         return tag("td")
     under = tag("small", cell.under, class_="under") if cell.under else None
-    kind = "chosen" if cell.chosen else None
-    return tag("td", cell.figure, under, class_=kind, style=f"--tint:{cell.tint * 100:.0f}%")
+    chosen = " chosen" if cell.chosen else ""
+    return tag("td", cell.figure, under, class_=f"t{round(cell.tint * TINTS)}{chosen}")
 
 
 def choices(results: Results, model: Results) -> list[Markup]:
@@ -62,7 +63,10 @@ def choices(results: Results, model: Results) -> list[Markup]:
     rows = [
         (name.removeprefix("constant-"), [scale.cell(value, chosen=name in kept)]) for name, value in constants.items()
     ]
-    return [*tables, *([heat("The same of the constants", "constant", [measure(metric)], rows)] if rows else [])]
+    return [
+        *tables,
+        *([heat(f"{measure(metric)} on valid of the constants", "constant", [measure(metric)], rows)] if rows else []),
+    ]
 
 
 def _on_valid(model: Results, metric: str) -> float | None:

@@ -82,7 +82,7 @@ def _training(told: Results) -> list[Markup]:
     xs, low, middle, high = (
         [float(entry[key]) for entry in entries] for key in ("epoch", "ratio_p10", "ratio_p50", "ratio_p90")
     )
-    name = "The ratio while it was learned, at level 1/2: median, and 10 % to 90 % of the rows"
+    name = "While it was learned, at level 1/2: median, and 10 % to 90 % of the rows"
     median = svg.Series("fusion ratio", list(zip(xs, middle, strict=True)), LEARNED)
     return [plot(name, svg.band(xs, low, median, high, name=name, x_name="epoch"))]
 

@@ -57,8 +57,10 @@ class Segment:
 
 @dataclass(frozen=True)
 class Truth:
-    """A file of the ratio that is known to be good for each row, and the regions that it is known by (row_id, region,
-    ratio_teacher_0, ...)."""
+    """A Parquet file of the ratio that is known to be good for each row, and the names of the regions in it.
+
+    Its columns are row_id, region and ratio_teacher_0, one for each teacher.
+    """
 
     file: str
     regions: tuple[str, ...]
@@ -69,7 +71,7 @@ class Truth:
         table = pq.read_table(self.file, columns=["row_id", "region", *columns]).sort_by("row_id")
         region = np.searchsorted(np.asarray(self.regions), table.column("region").to_numpy(zero_copy_only=False))
         shares = np.stack([table.column(name).to_numpy() for name in columns], axis=1)
-        return Known(table.column("row_id").to_numpy(), region, shares.astype(np.float64))
+        return Known(table.column("row_id").to_numpy(), region, shares.astype(np.float64), len(self.regions))
 
 
 @dataclass(frozen=True)
@@ -79,14 +81,15 @@ class Known:
     row_ids: NDArray[np.int64]
     region: NDArray[np.int64]
     shares: Floats
+    num_regions: int
 
-    def against(self, row_ids: NDArray[np.int64], shares: Floats, num_regions: int) -> Sums:
+    def against(self, row_ids: NDArray[np.int64], shares: Floats) -> Sums:
         """Sums of other shares [N, M] of some rows beside the known ones; rows that are not known do not count."""
         place, there = places(self.row_ids, row_ids)
         region, known, a = self.region[place[there]], self.shares[place[there]], shares[there]
         moments = np.stack([np.ones_like(a), a, known, a * a, known * known, a * known], -1).sum(0)
-        by_region = _summed(region, num_regions, known.sum(1))
-        return _tally("region", region, num_regions, a.sum(1)) | {"known": by_region, "moments": moments}
+        by_region = _summed(region, self.num_regions, known.sum(1))
+        return _tally("region", region, self.num_regions, a.sum(1)) | {"known": by_region, "moments": moments}
 
 
 @dataclass(frozen=True)
@@ -117,23 +120,19 @@ class CountEffect:
         logits = [LogitsTable.open(Path(path), table) for path in self.logits]
         ratios = RatiosTable.open(Path(self.ratios), table)
         units, split = table.shard_units(shard), table.entry(shard).extra["split"]
-        known = None if self.truth is None else self.truth.load(len(logits))
+        truth = None if self.truth is None else self.truth.load(len(logits))
         distances = ratios.read(shard, "distance").column("distance").combine_chunks().flatten().to_numpy()
         distances = distances.reshape(-1, len(logits))
         medians = np.array([np.nan if value is None else value for value in ratios.median_distances])
         for unit, piece in zip(units, DirectReader(table, logits, split, ratios=[ratios])(units), strict=True):
             rows = decode(piece, len(table.classes)).as_batch()
             apart = distances[unit.first : unit.first + unit.rows]
-            shares = _shares(self.rule, rows)
-            yield self._sums(rows, shares, np.where(np.isnan(apart), np.nan, apart > medians), len(table.classes))
-            if known is not None and self.truth is not None:
-                there = rows.labels.numpy() >= 0
-                yield known.against(rows.row_id.numpy()[there], shares[there], len(self.truth.regions))
+            yield self.of_rows(rows, np.where(np.isnan(apart), np.nan, apart > medians), len(table.classes), truth)
 
-    def _sums(self, rows: Rows, shares: Floats, far: Floats, num_classes: int) -> Sums:
-        """Sums over the rows of one unit; `far` [N, M] is 1 or 0, NaN for a row that the teacher did not score."""
+    def of_rows(self, rows: Rows, far: Floats, num_classes: int, truth: Known | None = None) -> Sums:
+        """The sums of some rows; `far` [N, M] is 1 or 0, NaN for a row that the teacher did not score."""
         known = rows.labels.numpy() >= 0
-        shares, far = shares[known], far[known]
+        shares, far = _shares(self.rule, rows)[known], far[known]
         labels, total = rows.labels.numpy()[known], shares.sum(1)
         bins = np.minimum((total * BINS).astype(np.int64), BINS - 1)
         sums = _tally("bins", bins, BINS, total) | _tally("class", labels, num_classes, total)
@@ -144,7 +143,7 @@ class CountEffect:
             there = ~np.isnan(far[:, m])
             quarter = (2 * right[there, m] + far[there, m]).astype(np.int64)
             sums |= _tally(f"geometry_{m}", quarter, len(GEOMETRY), shares[there, m])
-        return sums
+        return sums if truth is None else sums | truth.against(rows.row_id.numpy()[known], shares)
 
 
 def add_up(parts: Iterable[Sums]) -> Sums:
