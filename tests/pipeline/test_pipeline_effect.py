@@ -96,6 +96,14 @@ def test_the_figures_are_those_of_the_rows(job: Asked) -> None:
     assert all(entry["ratio_p10"] <= entry["ratio_p50"] <= entry["ratio_p90"] for entry in ratio["training"])
 
 
+def test_a_ratio_that_was_learned_before_is_told_in_the_same_way(job: Asked) -> None:
+    first = job.ratio()
+    again = job.ratio("distill.ratios=[synthetic_ctr-shape]")
+    assert again["artifact"] == first["artifact"]
+    assert again["effect"] == first["effect"]
+    assert again["training"] == first["training"] != []
+
+
 def test_columns_unasked_are_the_four_of_few_values_that_differ_most(job: Asked) -> None:
     segments = job.ratio()["effect"]["segments"]
     assert 0 < len(segments) <= 4

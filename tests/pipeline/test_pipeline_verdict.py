@@ -44,6 +44,14 @@ def test_a_ratio_that_does_not_pay() -> None:
     )
 
 
+def test_a_gain_within_its_error_is_told_with_it() -> None:
+    told = choice("nll", 0.4100, 0.4113, 0.42, pays=False) | {"gain": 0.0013, "standard_error": 0.0021, "margin": 1.0}
+    said = "of the constant 0.75, which is kept: only 0.0013 better, with a standard error of 0.0021."
+    assert verdict(told, MODELS).endswith(said)
+    told |= {"pays": True, "standard_error": 0.0004}
+    assert "0.0013 better, with a standard error of 0.0004; on test it is" in verdict(told, MODELS)
+
+
 def test_mixtures_temperatures_and_a_choice_without_a_constant() -> None:
     told = choice("average_precision", 0.5, 0.4, 0.5, pays=True)
     told["constant"]["value"], told["best"]["temperature"] = [0.5, 0.25], 2.0

@@ -20,6 +20,7 @@ from tgeokd_ray.feed.rows import Rows
 from tgeokd_ray.objectives.rules import Given
 from tgeokd_ray.training import finish
 from tgeokd_ray.training.effect import GEOMETRY, CountEffect, Segment, Truth, add_up
+from tgeokd_ray.training.ratios import commit_known
 from tgeokd_ray.training.spec import Finished
 
 SHARDS = ("train-00000.parquet", "outer-00000.parquet")
@@ -120,6 +121,16 @@ def test_beside_a_known_ratio_rows_that_it_lacks_do_not_count(small, shape, tmp_
     a, r = rows["a"][kept], known[kept]
     expected = [[kept.sum(), a.sum(), r.sum(), (a * a).sum(), (r * r).sum(), (a * r).sum()]]
     np.testing.assert_allclose(sums["moments"], expected, rtol=1e-9)
+
+
+def test_ratios_that_nobody_learned_have_no_geometry(small, shape) -> None:  # type: ignore[no-untyped-def]
+    ids, weights = np.arange(800), np.full((800, 2), 0.5, np.float32)
+    weights[::2] = 0.2, 0.8
+    known = commit_known(small.root, "known", small.table, ("train", "outer"), ids, weights, {})
+    count = CountEffect(str(small.table.path), (str(small.logits.path),), str(known.path), Given())
+    sums = add_up([count(shard) for shard in SHARDS])  # type: ignore[misc]
+    assert not [name for name in sums if "geometry" in name]
+    assert sums["sums/class"].sum() == pytest.approx(400 * (0.5 + 0.8), rel=1e-6)
 
 
 def test_several_teachers_one_of_which_lacks_a_row_and_a_row_without_a_label() -> None:

@@ -133,7 +133,7 @@ class Chain:
         self, table: Artifact, logits: Sequence[Artifact], students: Sequence[Finished]
     ) -> tuple[Learned, dict[str, Any]] | None:
         """What the ratio that the students learned does, unless they learned none that is stored."""
-        learned = Learned.of(students)
+        learned = Learned.of(students, self.root)
         if learned is None:
             return None
         return learned, ratio_effect(self.job, table, logits, learned, self.engine, self.folder / "ratio")

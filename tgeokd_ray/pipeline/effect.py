@@ -15,6 +15,7 @@ from tgeokd_ray.config.job import Job
 from tgeokd_ray.errors import ConfigError, IntegrityError, Problem, UserError
 from tgeokd_ray.pipeline.engine import Engine
 from tgeokd_ray.pipeline.segments import segments_of
+from tgeokd_ray.training.reuse import load_metrics
 from tgeokd_ray.training.spec import Finished
 
 if TYPE_CHECKING:
@@ -33,25 +34,32 @@ class Learned:
     """The stored ratio that a choice tells of: the chosen one, or the best candidate where a constant was chosen."""
 
     ratios: Artifact
-    history: Sequence[Mapping[str, Any]]
-    point: Mapping[str, Any]
+    choice: Mapping[str, Any]
 
     @classmethod
-    def of(cls, students: Sequence[Finished]) -> Learned | None:
-        """None where no run chose among stored ratios."""
-        choice = next((run.metrics["choice"] for run in students if "choice" in run.metrics), None)
-        shapes = [run for run in students if "mean_logit" in run.metrics]
-        if choice is None or not shapes:
+    def of(cls, students: Sequence[Finished], root: Path) -> Learned | None:
+        """None where no run chose among stored ratios, which are parents of what it left behind."""
+        run = next((run for run in students if "choice" in run.metrics), None)
+        if run is None:
             return None
-        point = choice.get("best", choice["chosen"])
-        shape = shapes[point["source"]]
-        return cls(open_artifact(Path(shape.artifact)), shape.metrics["history"], point)
+        choice, parents = run.metrics["choice"], open_artifact(Path(run.artifact)).manifest.parents
+        source = choice.get("best", choice["chosen"])["source"]
+        parent = parents["ratios"] if "ratios" in parents else parents[f"ratios_{source}"]
+        return cls(open_artifact(root / parent.label), choice)
+
+    @property
+    def point(self) -> Mapping[str, Any]:
+        """The candidate: its strength, shift, temperature and source."""
+        best: Mapping[str, Any] = self.choice.get("best", self.choice["chosen"])
+        return best
 
     @property
     def told(self) -> Record:
         """Strength, shift and temperature, where the ratio lies, and its course over the epochs of the first phase."""
         point = {name: self.point[name] for name in ("strength", "shift", "temperature")}
-        training = [{"epoch": entry["epoch"], **{key: entry[key] for key in CURVES}} for entry in self.history]
+        learned = any(entry.path == "metrics.json" for entry in self.ratios.manifest.files)
+        history = load_metrics(self.ratios)["history"] if learned else ()
+        training = [{"epoch": entry["epoch"], **{key: entry.get(key) for key in CURVES}} for entry in history]
         return {**point, "artifact": self.ratios.label, "training": training}
 
 
@@ -94,7 +102,7 @@ def ratio_effect(
     truth = _truth(job)
     sums = _counted(table, logits, learned, [segment for segment, _ in segments], truth, engine)
     classes = table.manifest.schema["classes"]
-    means, medians = _means(sums, "class"), learned.ratios.manifest.schema["median_distances"]
+    means, medians = _means(sums, "class"), learned.ratios.manifest.schema.get("median_distances", ())
     told = {
         "rows": int(sums["rows/class"].sum()),
         "mean": _mean(sums["sums/class"].sum(), sums["rows/class"].sum()),

@@ -83,7 +83,7 @@ def _run_chain(chain: Chain, engine: Lazy, progress: Recorder, with_students: bo
     scored_by = teachers[0] if len(teachers) == 1 else logits
     done = [finished("teacher", scored_by, reused=old, seconds=0.0), *students]
     results = build_results(job, folder.name, card, table, done, chain.stages, progress.warnings)
-    results["extra"] |= {"logits": logits.label, **told_ratio(results["models"], students, ratio)}
+    results["extra"] |= {"logits": logits.label, **told_ratio(results["models"], ratio)}
     write_run_folder(folder, job, results, reused=[run_.name for run_ in done if run_.reused])
     return results
 

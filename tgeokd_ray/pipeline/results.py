@@ -86,15 +86,13 @@ def build_results(
     }
 
 
-def told_ratio(
-    models: Sequence[Mapping[str, Any]], students: Sequence[Finished], ratio: tuple[Learned, Mapping[str, Any]] | None
-) -> dict[str, Any]:
+def told_ratio(models: Sequence[Mapping[str, Any]], ratio: tuple[Learned, Mapping[str, Any]] | None) -> dict[str, Any]:
     """`ratio` of `extra`: the verdict, which ratio it tells of, and what that does; nothing where none was stored."""
-    choice = next((run.metrics["choice"] for run in students if "choice" in run.metrics), None)
-    if choice is None or ratio is None:
+    if ratio is None:
         return {}
     learned, effect = ratio
-    return {"ratio": {"verdict": verdict(choice, models), "pays": choice["pays"], **learned.told, "effect": effect}}
+    told = {"verdict": verdict(learned.choice, models), "pays": learned.choice["pays"]}
+    return {"ratio": {**told, **learned.told, "effect": effect}}
 
 
 def model_entry(run: Finished, classes: Sequence[str]) -> dict[str, Any]:

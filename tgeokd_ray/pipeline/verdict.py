@@ -13,7 +13,8 @@ def verdict(choice: Mapping[str, Any], models: Sequence[Mapping[str, Any]]) -> s
     """What the second phase found: the chosen ratio per sample against the best constant, or the other way round.
 
     `choice` is that of the model `tgeo`; `models` are those of results.json, where the constant that was best on valid
-    is marked `chosen`. The choice was made on valid; where test says the opposite, so does the sentence.
+    is marked `chosen`. The choice was made on valid; where test says the opposite, so does the sentence. A gain is told
+    with its standard error where that is known.
     """
     metric = choice["metric"]
     name = measure(metric)
@@ -23,11 +24,13 @@ def verdict(choice: Mapping[str, Any], models: Sequence[Mapping[str, Any]]) -> s
     best, constant = choice["best"], choice["constant"]
     figures = f"{best['valid']:.4f} ({point(best)}) against {constant['valid']:.4f}"
     value = mixture(constant["value"])
+    error = f", with a standard error of {choice['standard_error']:.4f}" if "standard_error" in choice else ""
+    gain = best["valid"] - constant["valid"] if HIGHER_IS_BETTER[metric] else constant["valid"] - best["valid"]
     if not choice["pays"]:
-        kept = f"of the constant {value}, which is kept"
+        little = f": only {gain:.4f} better{error}" if gain > 0 else ""
+        kept = f"of the constant {value}, which is kept{little}"
         return f"No ratio per sample pays here: {name} on valid is at best {figures} {kept}."
-    gain = abs(best["valid"] - constant["valid"])
-    found = f"{name} on valid is {figures} of the best constant, {value}: {gain:.4f} better"
+    found = f"{name} on valid is {figures} of the best constant, {value}: {gain:.4f} better{error}"
     known = next((model.get(metric) for model in models if model.get("chosen")), None)
     learned = best["test"][metric]
     if known is None or learned is None:

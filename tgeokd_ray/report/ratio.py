@@ -45,10 +45,9 @@ def _described(told: Results) -> str:
     whose = "The learned ratio" if told["pays"] else "The best learned ratio, which was not used,"
     rows = count(told["effect"]["rows"])
     medians = ", ".join(fixed(one["median_distance"], 3) for one in told["effect"]["geometry"])
-    return (
-        f"{whose} has {point(told)}; it is shown on the {rows} labelled rows that it was learned on. "
-        f"The student is near its teacher where |S - T| is at most its median, {medians}."
-    )
+    near = f" The student is near its teacher where |S - T| is at most its median, {medians}; " if medians else ""
+    right = "a teacher is right where its first choice is the label." if medians else ""
+    return f"{whose} has {point(told)}; it is shown on the {rows} labelled rows that it was learned on.{near}{right}"
 
 
 def _distributions(results: Results, told: Results) -> list[Markup]:

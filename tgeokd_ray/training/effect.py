@@ -97,9 +97,9 @@ class CountEffect:
     """`shard -> sums` of one shard of a table, over its rows with a label; a UserError is returned, not raised.
 
     `rule` is the stored ratio as it is asked about. `rows/NAME` [G] counts, `sums/NAME` [G] adds up the teachers' share
-    of each row: of `bins` [100], `class` [C], `segment_K`, `region`, and for each teacher's own share of the rows that
-    it scored `geometry_M` in the order of GEOMETRY. With a truth: `known` [G] its shares by region, and `moments`
-    [M, 6] of own and known shares, 1, a, r, a^2, r^2, a r.
+    of each row: of `bins` [100], `class` [C], `segment_K` and `region`. Of ratios with distances, `geometry_M` is each
+    teacher's own share of the rows that it scored, in the order of GEOMETRY. With a truth: `known` [G] its shares by
+    region, and `moments` [M, 6] of own and known shares, 1, a, r, a^2, r^2, a r.
     """
 
     table: str
@@ -121,29 +121,39 @@ class CountEffect:
         ratios = RatiosTable.open(Path(self.ratios), table)
         units, split = table.shard_units(shard), table.entry(shard).extra["split"]
         truth = None if self.truth is None else self.truth.load(len(logits))
-        distances = ratios.read(shard, "distance").column("distance").combine_chunks().flatten().to_numpy()
-        distances = distances.reshape(-1, len(logits))
-        medians = np.array([np.nan if value is None else value for value in ratios.median_distances])
+        far = _far(ratios, shard, len(logits))
         for unit, piece in zip(units, DirectReader(table, logits, split, ratios=[ratios])(units), strict=True):
             rows = decode(piece, len(table.classes)).as_batch()
-            apart = distances[unit.first : unit.first + unit.rows]
-            yield self.of_rows(rows, np.where(np.isnan(apart), np.nan, apart > medians), len(table.classes), truth)
+            own = None if far is None else far[unit.first : unit.first + unit.rows]
+            yield self.of_rows(rows, own, len(table.classes), truth)
 
-    def of_rows(self, rows: Rows, far: Floats, num_classes: int, truth: Known | None = None) -> Sums:
+    def of_rows(self, rows: Rows, far: Floats | None, num_classes: int, truth: Known | None = None) -> Sums:
         """The sums of some rows; `far` [N, M] is 1 or 0, NaN for a row that the teacher did not score."""
         known = rows.labels.numpy() >= 0
-        shares, far = _shares(self.rule, rows)[known], far[known]
+        shares = _shares(self.rule, rows)[known]
         labels, total = rows.labels.numpy()[known], shares.sum(1)
         bins = np.minimum((total * BINS).astype(np.int64), BINS - 1)
         sums = _tally("bins", bins, BINS, total) | _tally("class", labels, num_classes, total)
         for k, segment in enumerate(self.segments):
             sums |= _tally(f"segment_{k}", segment.groups(rows)[known], segment.num_groups, total)
-        right = rows.logits.argmax(-1).numpy()[known] == labels[:, None]
-        for m in range(shares.shape[1]):
-            there = ~np.isnan(far[:, m])
-            quarter = (2 * right[there, m] + far[there, m]).astype(np.int64)
-            sums |= _tally(f"geometry_{m}", quarter, len(GEOMETRY), shares[there, m])
+        if far is not None:
+            right = rows.logits.argmax(-1).numpy()[known] == labels[:, None]
+            for m, quarter in enumerate((2 * right + far[known]).T):
+                there = ~np.isnan(quarter)
+                own = shares[there, m]
+                sums |= _tally(f"geometry_{m}", quarter[there].astype(np.int64), len(GEOMETRY), own)
         return sums if truth is None else sums | truth.against(rows.row_id.numpy()[known], shares)
+
+
+def _far(ratios: RatiosTable, shard: str, num_teachers: int) -> Floats | None:
+    """1 for the rows of a shard whose distance is above its median, else 0, NaN where there is none, [N, M]; None for
+    ratios without distances."""
+    if not ratios.median_distances:
+        return None
+    stored = ratios.read(shard, "distance").column("distance").combine_chunks()
+    distances = stored.flatten().to_numpy().reshape(-1, num_teachers)
+    medians = np.array([np.nan if value is None else value for value in ratios.median_distances])
+    return np.where(np.isnan(distances), np.nan, distances > medians)
 
 
 def add_up(parts: Iterable[Sums]) -> Sums:
