@@ -65,7 +65,8 @@ def label_aligned_row(points: Points, r: int, i: int) -> list[float]:
 def test_dimensions(name: str, classes: int, teachers: int) -> None:
     points = make_points(classes=classes, teachers=teachers)
     by_class = {"paper": 9 * classes * teachers, "vertices": 4 * classes * teachers, "edges": 5 * classes * teachers}
-    expected = (by_class | {"label_aligned": 4 + 8 * teachers, "label_free": 3 + 7 * teachers})[name]
+    aligned = {"label_aligned": 4 + 8 * teachers, "without_means": 4 + 5 * teachers}
+    expected = (by_class | aligned | {"label_free": 3 + 7 * teachers})[name]
     assert FEATURES[name].dimension(classes, teachers) == expected
     assert FEATURES[name].compute(points).shape == (2, 6, expected)
 

@@ -215,7 +215,7 @@ def test_the_terms_that_the_guard_cut_are_measured() -> None:
     assert plain["cut_terms"].tolist() == [0, 0]
     assert cut["cut_terms"][0] == 0
     assert 20 < cut["cut_terms"][1] <= 29
-    assert set(make_step().measures) == {"loss", "ratio"}
+    assert set(make_step().measures) == {"loss", "ratio", "ratio_spread"}
 
 
 def test_a_run_takes_the_options_of_its_spec(small) -> None:  # type: ignore[no-untyped-def]

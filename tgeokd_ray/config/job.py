@@ -146,7 +146,7 @@ class Fusion(Strict):
     number or `chosen` for the constant that won on valid.
     """
 
-    features: Literal["label_aligned", "label_free", "paper", "vertices", "edges"] = "label_aligned"
+    features: Literal["label_aligned", "without_means", "label_free", "paper", "vertices", "edges"] = "label_aligned"
     disagreement: bool = False
     hidden: Count = 32
     centred: bool = True
@@ -168,6 +168,8 @@ class Distill(Strict):
     which rows deserve more teacher, then trains students with that ratio at each of `strengths` and `shifts` of its
     level, with `halving` fewer as they go, and keeps the best on valid, or the best constant unless the gain is more
     than `margin` of its standard errors. `ratios` names ones learned before, under ROOT/ratios, in place of learning.
+    Results tell what the ratio does by value of the columns `segments` (none: of the categorical ones of few values
+    those that differ most), and beside the known ratios in the Parquet file `truth`, as regimes write it.
     """
 
     rule: Literal["tgeo", "tgeo_one_step"] = "tgeo"
@@ -181,6 +183,8 @@ class Distill(Strict):
     shifts: Annotated[tuple[float, ...], Field(min_length=1)] = (-3.0, -1.5, 0.0, 1.5, 3.0)
     margin: Annotated[float, Field(ge=0)] = 1.0
     halving: bool = True
+    segments: tuple[str, ...] = ()
+    truth: str | None = None
     fusion: Fusion = Fusion()
 
     @field_validator("constants")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from tgeokd_ray.artifacts import Artifact, FileEntry
 from tgeokd_ray.errors import ProvenanceError
-from tgeokd_ray.feed.parquet import read_group
+from tgeokd_ray.feed.parquet import read_group, read_shard
 from tgeokd_ray.feed.table import EncodedTable
 from tgeokd_ray.feed.units import Shards, Unit, open_kind
 
@@ -26,7 +26,8 @@ Ratios = NDArray[np.float32]
 @dataclass(frozen=True)
 class RatiosTable:
     """An artifact of kind "ratios": for rows of some splits of a table u [M], the logit of each teacher against the
-    label, and the gate, the sum of the row's weights over its mean.
+    label, and the gate, the sum of the row's weights over its mean. Ratios that were learned also hold how far student
+    and teachers were apart on each row.
 
     With `table`, `open` raises ProvenanceError for ratios that were learned on another table.
     """
@@ -61,6 +62,24 @@ class RatiosTable:
         stored = read_group(self.artifact.file(self._shards.entry(unit.shard).path), unit.group, unit.rows, ["ratio"])
         return stored.column("ratio").combine_chunks()
 
+    @property
+    def shards(self) -> tuple[str, ...]:
+        """The names of all shards, in order."""
+        return tuple(self._shards.entries)
+
+    @property
+    def median_distances(self) -> tuple[float | None, ...]:
+        """The median of `distance` of each teacher over the rows that have a label and its logits; None without any.
+
+        Empty for ratios that nobody learned.
+        """
+        return tuple(self.artifact.manifest.schema.get("median_distances", ()))
+
+    def read(self, shard: str, *columns: str) -> pa.Table:
+        """Columns of a whole shard: `row_id`, `ratio`, and of learned ratios `distance`, float32 lists of size M: how
+        far student and teacher were apart at the end of learning, NaN where the teacher did not score the row."""
+        return read_shard(self.artifact.file(shard), self._shards.entry(shard).rows or 0, columns)
+
     def check_splits(self, splits: tuple[str, ...]) -> None:
         """ProvenanceError for a split whose rows have no ratio."""
         missing = [split for split in splits if split not in self.splits]
@@ -73,16 +92,23 @@ class RatiosTable:
         return Shards(self.artifact)
 
 
-def write_ratios(path: Path, row_ids: NDArray[np.int64], ratios: Ratios, groups: list[int]) -> None:
-    """One shard: row_id and `ratio` [N, M + 1], in row groups of the sizes `groups`."""
-    lists = pa.FixedSizeListArray.from_arrays(pa.array(ratios.reshape(-1)), ratios.shape[1])
-    table = pa.table({"row_id": pa.array(row_ids), "ratio": lists})
+def write_ratios(
+    path: Path, row_ids: NDArray[np.int64], ratios: Ratios, groups: list[int], distances: Ratios | None = None
+) -> None:
+    """One shard: row_id, `ratio` [N, M + 1], and `distance` [N, M] where it is known, in row groups of the sizes
+    `groups`."""
+    lists = {"ratio": ratios, **({} if distances is None else {"distance": distances})}
+    table = pa.table({"row_id": pa.array(row_ids), **{name: _lists(values) for name, values in lists.items()}})
     plain = {"use_dictionary": False, "write_statistics": False}
     with pq.ParquetWriter(path, table.schema, compression="zstd", write_page_checksum=True, **plain) as writer:
         first = 0
         for rows in groups:
             writer.write_table(table.slice(first, rows), row_group_size=max(rows, 1))
             first += rows
+
+
+def _lists(values: Ratios) -> pa.Array:
+    return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
 
 
 def like_shard(entry: FileEntry) -> dict[str, object]:

@@ -28,10 +28,16 @@ def agreement(one: Tensor, other: Tensor) -> list[Tensor]:
     the logarithm of what each gives to the other's largest class, at least log 1e-4 (`one`'s first)."""
     return [
         (one * other).sum(-1),
-        torch.linalg.vector_norm(one - other, dim=-1),
+        distance(one, other),
         _at_largest_of(other, one),
         _at_largest_of(one, other),
     ]
+
+
+def distance(one: Tensor, other: Tensor) -> Tensor:
+    """`|p - q|`, the length of the edge between two distributions, [..., C] to [...]; in [0, sqrt 2]."""
+    length: Tensor = torch.linalg.vector_norm(one - other, dim=-1)
+    return length
 
 
 def disagreement(teachers: Tensor) -> Tensor:

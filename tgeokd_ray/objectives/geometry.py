@@ -98,6 +98,13 @@ def _label_aligned(points: Points) -> Tensor:
     return torch.cat([own, *[column.expand(shape) for column in per_teacher]], -1)
 
 
+def _without_means(points: Points) -> Tensor:
+    """`_label_aligned` without what needs Tbar: four of S, then five columns of M."""
+    whole, num_teachers = _label_aligned(points), points.num_teachers
+    of_teachers = whole[..., 4:].reshape(*whole.shape[:-1], 8, num_teachers)
+    return torch.cat([whole[..., :4], of_teachers[..., [0, 1, 2, 3, 5], :].flatten(-2)], -1)
+
+
 def _label_free(points: Points) -> Tensor:
     """What can be said without the row's label, and does not grow with C: three of S, then seven columns of M.
 
@@ -129,6 +136,7 @@ FEATURES: Mapping[str, FeatureSet] = {
     "vertices": FeatureSet(lambda classes, teachers: 4 * classes * teachers, _vertices, standardised=False),
     "edges": FeatureSet(lambda classes, teachers: 5 * classes * teachers, _edges, standardised=False),
     "label_aligned": FeatureSet(lambda _, teachers: 4 + 8 * teachers, _label_aligned, standardised=True),
+    "without_means": FeatureSet(lambda _, teachers: 4 + 5 * teachers, _without_means, standardised=True),
     "label_free": FeatureSet(lambda _, teachers: 3 + 7 * teachers, _label_free, standardised=True),
 }
 

@@ -13,6 +13,7 @@ from tgeokd_ray.artifacts import Artifact, open_artifact, replaced
 from tgeokd_ray.config.job import Job
 from tgeokd_ray.errors import DataError, Problem
 from tgeokd_ray.events import Progress
+from tgeokd_ray.pipeline.effect import Learned, ratio_effect
 from tgeokd_ray.pipeline.engine import Engine
 from tgeokd_ray.pipeline.import_logits import Importing, calibrated, import_logits, tell
 from tgeokd_ray.pipeline.plans import StudentsPlan, students_plan, teacher_plan
@@ -127,6 +128,15 @@ class Chain:
             for artifact in logits:
                 tell(artifact, self.progress)
             return self._runs(plan, stage, [str(artifact.path) for artifact in logits])
+
+    def ratio(
+        self, table: Artifact, logits: Sequence[Artifact], students: Sequence[Finished]
+    ) -> tuple[Learned, dict[str, Any]] | None:
+        """What the ratio that the students learned does, unless they learned none that is stored."""
+        learned = Learned.of(students, self.root)
+        if learned is None:
+            return None
+        return learned, ratio_effect(self.job, table, logits, learned, self.engine, self.folder / "ratio")
 
     def _runs(self, plan: Plan, stage: Stage, means: Sequence[str] = ()) -> list[Finished]:
         done = replay(plan)

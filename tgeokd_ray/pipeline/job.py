@@ -17,10 +17,12 @@ from tgeokd_ray.config.job import Job
 from tgeokd_ray.errors import ConfigError, Problem, ResourceError
 from tgeokd_ray.events import Progress
 from tgeokd_ray.pipeline.chain import Chain
+from tgeokd_ray.pipeline.effect import check_truth
 from tgeokd_ray.pipeline.engine import Engine, Lazy, LocalEngine
 from tgeokd_ray.pipeline.own_card import check_card
 from tgeokd_ray.pipeline.record import Recorder, known_digests, write_curves
-from tgeokd_ray.pipeline.results import build_results
+from tgeokd_ray.pipeline.results import build_results, told_ratio
+from tgeokd_ray.pipeline.segments import check_segments
 from tgeokd_ray.tables.cards import Card
 from tgeokd_ray.tables.inputs import raw_files
 from tgeokd_ray.training.reuse import finished
@@ -51,6 +53,8 @@ def run_job(
         problem = Problem("logits.splits lacks train, which students learn from", expected="train among them", got=got)
         raise ConfigError([problem], fix="add it, or run jobs/precompute_logits.py, which trains no student")
     raw_files(card, job.data)
+    check_segments(job, card)
+    check_truth(job)
     root = prepare_root(job.root)
     run = check_name(job.run or (card.name if job.seed == 0 else f"{card.name}-seed{job.seed}"))
     folder = root / "runs" / run
@@ -69,6 +73,7 @@ def _run_chain(chain: Chain, engine: Lazy, progress: Recorder, with_students: bo
         teachers = [] if theirs else chain.teachers(table)
         logits = chain.imported(table) if theirs else chain.precompute(table, teachers)
         students = chain.students(table, [logits]) if with_students else []
+        ratio = chain.ratio(table, [logits], students)
     finally:
         engine.close()
     if with_students and all(student.error is not None for student in students):
@@ -78,7 +83,7 @@ def _run_chain(chain: Chain, engine: Lazy, progress: Recorder, with_students: bo
     scored_by = teachers[0] if len(teachers) == 1 else logits
     done = [finished("teacher", scored_by, reused=old, seconds=0.0), *students]
     results = build_results(job, folder.name, card, table, done, chain.stages, progress.warnings)
-    results["extra"]["logits"] = logits.label
+    results["extra"] |= {"logits": logits.label, **told_ratio(results["models"], ratio)}
     write_run_folder(folder, job, results, reused=[run_.name for run_ in done if run_.reused])
     return results
 

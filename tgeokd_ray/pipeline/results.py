@@ -10,7 +10,9 @@ from typing import Any
 from tgeokd_ray.artifacts import Artifact
 from tgeokd_ray.config.job import Job
 from tgeokd_ray.pipeline.chain import Stage
+from tgeokd_ray.pipeline.effect import Learned
 from tgeokd_ray.pipeline.plans import chosen
+from tgeokd_ray.pipeline.verdict import verdict
 from tgeokd_ray.tables.cards import Card
 from tgeokd_ray.training.spec import Finished
 
@@ -82,6 +84,15 @@ def build_results(
         "warnings": ["; ".join(part.strip() for part in line.splitlines()) for line in lines],
         "extra": dict(schema.get("extra", {})),
     }
+
+
+def told_ratio(models: Sequence[Mapping[str, Any]], ratio: tuple[Learned, Mapping[str, Any]] | None) -> dict[str, Any]:
+    """`ratio` of `extra`: the verdict, which ratio it tells of, and what that does; nothing where none was stored."""
+    if ratio is None:
+        return {}
+    learned, effect = ratio
+    told = {"verdict": verdict(learned.choice, models), "pays": learned.choice["pays"]}
+    return {"ratio": {**told, **learned.told, "effect": effect}}
 
 
 def model_entry(run: Finished, classes: Sequence[str]) -> dict[str, Any]:

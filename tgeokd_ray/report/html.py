@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from tgeokd_ray.report import plots
-from tgeokd_ray.report.markup import Child, Markup, tag
+from tgeokd_ray.report import plots, ratio
+from tgeokd_ray.report.markup import Child, Markup, grid, tag
 from tgeokd_ray.report.wording import (
     MISSING,
     best_possible,
     contenders,
     count,
+    detail,
     duration,
     fixed,
     interval,
@@ -60,7 +61,7 @@ def render(results: Results) -> str:
         _models(results),
         plots.figures(results),
         plots.learning(results),
-        plots.ratio(results),
+        ratio.section(results),
         plots.calibrated(results),
         _classes(results),
         tag("div", _stages(results), _table(results), class_="pair"),
@@ -118,14 +119,15 @@ def _models(results: Results) -> Markup:
         cells += [fixed((model.get("detection_rate") or {}).get(rate)) for rate in rates]
         cells += [count(model.get("parameters")), count(model.get("rows_per_second"))]
         mark = tag("i", class_=f"swatch c{plots.colour(results, model)}")
-        rows.append([[mark, title(model)], *cells])
+        under = tag("small", detail(model), class_="under") if detail(model) else None
+        rows.append([[mark, title(model), under], *cells])
     rows += [[name, fixed(auc), *[MISSING] * (len(columns) + 1)] for name, auc in best_possible(results)]
     resampled = any(f"{name}_interval" in model for model in results["models"] for name in ("auc", "nll", "accuracy"))
     note = "On the test split" + ("; intervals at 95% by resampled rows." if resampled else ".")
     note += " A dash is a measure that is undefined or unknown."
     if rates:
         note += " Found at 1%: the share of other rows found while 1% of the negative class raise a false alarm."
-    return plots.section("Results", _grid("Models", ["model", *columns, "parameters", "rows/s"], rows), note)
+    return plots.section("Results", grid("Models", ["model", *columns, "parameters", "rows/s"], rows), note)
 
 
 def _bounded(model: Results, key: str) -> Child:
@@ -142,7 +144,7 @@ def _classes(results: Results) -> Markup | None:
     rows = [
         [name, *(fixed(model["recall"].get(key)) for model in models)] for key, name in zip(classes, names, strict=True)
     ]
-    return plots.section("Recall by class", _grid("Recall by class", ["class", *map(title, models)], rows))
+    return plots.section("Recall by class", grid("Recall by class", ["class", *map(title, models)], rows))
 
 
 def _stages(results: Results) -> Markup | None:
@@ -155,13 +157,13 @@ def _stages(results: Results) -> Markup | None:
         ]
         for stage in stages
     ]
-    return plots.section("Stages", _grid("Stages", ["stage", "time", "rows"], rows)) if rows else None
+    return plots.section("Stages", grid("Stages", ["stage", "time", "rows"], rows)) if rows else None
 
 
 def _table(results: Results) -> Markup | None:
     rows = ((results.get("table") or {}).get("rows") or {}).items()
-    grid = _grid("Rows by split", ["split", "rows"], [[str(split), count(number)] for split, number in rows])
-    return plots.section("Data", grid) if rows else None
+    listed = grid("Rows by split", ["split", "rows"], [[str(split), count(number)] for split, number in rows])
+    return plots.section("Data", listed) if rows else None
 
 
 def _lineage(results: Results) -> Markup | None:
@@ -173,9 +175,9 @@ def _lineage(results: Results) -> Markup | None:
         for name, label, digest in entries
         if label or digest
     ]
-    grid = _grid("Lineage", ["what", "artifact", "digest"], rows, figures=False)
+    listed = grid("Lineage", ["what", "artifact", "digest"], rows, figures=False)
     return (
-        plots.section("Lineage", grid, "Each artifact names its parents by digest: tgeokd verify checks them.")
+        plots.section("Lineage", listed, "Each artifact names its parents by digest: tgeokd verify checks them.")
         if rows
         else None
     )
@@ -188,11 +190,3 @@ def _configuration(results: Results) -> Markup | None:
     lines = json.dumps(config, indent=2, ensure_ascii=False, default=str).split("\n")
     text = [[line, Markup("\n")] for line in lines]
     return plots.section("Configuration", tag("details", tag("summary", "Every option of this run"), tag("pre", text)))
-
-
-def _grid(caption: str, headings: list[str], rows: Sequence[Sequence[Child]], *, figures: bool = True) -> Markup:
-    """A table whose first column names the row; it scrolls by itself on a narrow page."""
-    head = tag("tr", [tag("th", heading, scope="col") for heading in headings])
-    body = [tag("tr", tag("th", row[0], scope="row"), [tag("td", cell) for cell in row[1:]]) for row in rows]
-    table = tag("table", tag("thead", head), tag("tbody", body), class_="figures" if figures else None)
-    return tag("div", table, class_="scroll", role="region", aria_label=caption, tabindex="0")

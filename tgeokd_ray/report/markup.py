@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html import escape
 
 from tgeokd_ray.report.wording import plain
@@ -42,3 +42,11 @@ def _flat(children: Iterable[Child]) -> Iterable[str]:
             yield escape(plain(child))
         elif child is not None:
             yield from _flat(child)
+
+
+def grid(caption: str, headings: list[str], rows: Sequence[Sequence[Child]], *, figures: bool = True) -> Markup:
+    """A table whose first column names the row; it scrolls by itself on a narrow page."""
+    head = tag("tr", [tag("th", heading, scope="col") for heading in headings])
+    body = [tag("tr", tag("th", row[0], scope="row"), [tag("td", cell) for cell in row[1:]]) for row in rows]
+    table = tag("table", tag("thead", head), tag("tbody", body), class_="figures" if figures else None)
+    return tag("div", table, class_="scroll", role="region", aria_label=caption, tabindex="0")

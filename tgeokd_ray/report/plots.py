@@ -7,7 +7,7 @@ from typing import Any
 
 from tgeokd_ray.report import svg
 from tgeokd_ray.report.markup import Child, Markup, tag
-from tgeokd_ray.report.wording import contenders, displayed, fixed, title
+from tgeokd_ray.report.wording import contenders, displayed, title
 
 NUM_COLOURS = 7
 CURVES = (("valid_auc", "AUC on valid"), ("valid_nll", "NLL on valid"), ("loss", "training loss"))
@@ -47,7 +47,7 @@ def _figure(results: Results, key: str, name: str, better: str) -> Markup | None
             bounds = model.get(f"{key}_interval")
             ends = (float(bounds[0]), float(bounds[1])) if bounds else None
             rows.append(svg.Row(title(model), float(model[key]), ends, colour(results, model)))
-    return _plot(f"{name}, {better}", svg.intervals(rows, name=f"{name} on test, {better}")) if rows else None
+    return plot(f"{name}, {better}", svg.intervals(rows, name=f"{name} on test, {better}")) if rows else None
 
 
 def learning(results: Results) -> Markup | None:
@@ -61,31 +61,8 @@ def learning(results: Results) -> Markup | None:
                 series.append(svg.Series(title(model), points, colour(results, model)))
                 seen[title(model)] = colour(results, model)
         if series:
-            plots.append(_plot(name, svg.curves(series, name=name, x_name="epoch", y_name=name)))
-    return section("Learning curves", [_legend(seen), tag("div", plots, class_="plots")]) if plots else None
-
-
-def ratio(results: Results) -> Markup | None:
-    """What the fusion ratio did, for each model of the comparison that learned one."""
-    plots: list[Markup] = []
-    for model in contenders(results):
-        done = model.get("ratio") or {}
-        histogram, by_class = done.get("histogram"), done.get("by_class") or {}
-        kind = str((model.get("rule") or {}).get("kind"))
-        if not histogram or not histogram["counts"] or kind in ("labels", "constant"):
-            continue
-        name = f"{title(model)}: weight of the teacher by row, mean {fixed(done.get('mean'), 3)}"
-        shade = colour(results, model)
-        bars = svg.histogram(histogram["edges"], histogram["counts"], name=name, x_name="fusion ratio", colour=shade)
-        plots.append(_plot(name, bars))
-        present = [key for key, mean in by_class.items() if mean is not None]
-        names = class_names(results, present)
-        rows = [svg.Row(n, float(by_class[key]), None, shade) for key, n in zip(present, names, strict=True)]
-        if rows:
-            name = f"{title(model)}: mean weight of the teacher by class"
-            plots.append(_plot(name, svg.intervals(rows, name=name, digits=3, span=(0.0, 1.0))))
-    note = "0 learns from labels only, 1 from the teacher only."
-    return section("Fusion ratio", tag("div", plots, class_="plots"), note) if plots else None
+            plots.append(plot(name, svg.curves(series, name=name, x_name="epoch", y_name=name)))
+    return section("Learning curves", [legend(seen), tag("div", plots, class_="plots")]) if plots else None
 
 
 def calibrated(results: Results) -> Markup | None:
@@ -99,15 +76,17 @@ def calibrated(results: Results) -> Markup | None:
             seen[title(model)] = colour(results, model)
     if not series:
         return None
-    plot = _plot("Share predicted right by confidence", svg.calibration(series, name="Calibration on test"))
+    drawn = plot("Share predicted right by confidence", svg.calibration(series, name="Calibration on test"))
     note = "On the dashed line confidence is what it says; below it the model is too sure."
-    return section("Calibration", [_legend(seen), tag("div", plot, class_="plots")], note)
+    return section("Calibration", [legend(seen), tag("div", drawn, class_="plots")], note)
 
 
-def _plot(caption: str, drawing: Markup) -> Markup:
+def plot(caption: str, drawing: Markup) -> Markup:
+    """A drawing under its caption."""
     return tag("figure", tag("figcaption", caption), drawing)
 
 
-def _legend(colours: Mapping[str, int]) -> Markup:
+def legend(colours: Mapping[str, int]) -> Markup:
+    """Names beside their colours."""
     items = [tag("span", tag("i", class_=f"swatch c{number}"), name) for name, number in colours.items()]
     return tag("p", items, class_="legend")

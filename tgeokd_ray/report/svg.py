@@ -1,4 +1,4 @@
-"""Small plots as inline SVG: intervals, curves, a histogram, a calibration diagram. Colours come from report.css."""
+"""Small plots as inline SVG: intervals, curves, a band, a histogram, calibration. Colours come from report.css."""
 
 from __future__ import annotations
 
@@ -40,9 +40,17 @@ class Series:
     colour: int
 
 
-def intervals(rows: Sequence[Row], *, name: str, digits: int = 4, span: tuple[float, float] | None = None) -> Markup:
-    """A dot and its interval per row over a common axis, with the figure at the right. `span` fixes the axis."""
-    ends = [end for row in rows for end in (row.value, *(row.interval or ()))]
+def intervals(
+    rows: Sequence[Row],
+    *,
+    name: str,
+    digits: int = 4,
+    span: tuple[float, float] | None = None,
+    mark: float | None = None,
+) -> Markup:
+    """A dot and its interval per row over a common axis, with the figure at the right. `span` fixes the axis, `mark` is
+    a value to compare all rows with."""
+    ends = [end for row in rows for end in (row.value, *(row.interval or ()))] + ([] if mark is None else [mark])
     low, high = span or _padded(min(ends), max(ends))
     left, right, bottom = LABEL_WIDTH, WIDTH - FIGURE_WIDTH, TOP + ROW_HEIGHT * len(rows)
     x = _scale(low, high, left, right)
@@ -50,6 +58,7 @@ def intervals(rows: Sequence[Row], *, name: str, digits: int = 4, span: tuple[fl
     for tick, written in ticks(low, high, 5).items():
         children.append(_line(x(tick), TOP, x(tick), bottom, "grid"))
         children.append(_text(x(tick), bottom + 18, written, "tick mid"))
+    children += [] if mark is None else [_line(x(mark), TOP, x(mark), bottom, "diagonal")]
     for number, row in enumerate(rows):
         y = TOP + ROW_HEIGHT * (number + 0.5)
         children.append(_text(0, y + 4, _clipped(row.name), "label"))
@@ -70,10 +79,25 @@ def curves(series: Sequence[Series], *, name: str, x_name: str, y_name: str) -> 
     x_span = (xs[0], xs[-1]) if xs[-1] > xs[0] else (xs[0] - 1, xs[0] + 1)
     frame, x, y = _frame(x_span, _padded(ys[0], ys[-1]), x_name, y_name)
     for one in series:
-        path = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in one.points)
-        frame.append(tag("polyline", points=path, class_=f"curve c{one.colour}"))
+        frame.append(tag("polyline", points=_path(one.points, x, y), class_=f"curve c{one.colour}"))
         frame += [_dot(x(a), y(b), 2.6, one.colour, f"{one.name}: {x_name} {a:g}, {b:.4f}") for a, b in one.points]
     said = "; ".join(f"{one.name} ends at {one.points[-1][1]:.4f}" for one in series)
+    return _svg(PLOT_HEIGHT, name, said, frame)
+
+
+def band(
+    xs: Sequence[float], low: Sequence[float], middle: Series, high: Sequence[float], *, name: str, x_name: str
+) -> Markup:
+    """A curve over `xs` within the band from `low` to `high`, on an axis from 0 to 1."""
+    x_span = (xs[0], xs[-1]) if xs[-1] > xs[0] else (xs[0] - 1, xs[0] + 1)
+    frame, x, y = _frame(x_span, (0.0, 1.0), x_name, middle.name)
+    edge = [*zip(xs, high, strict=True), *reversed(list(zip(xs, low, strict=True)))]
+    frame.append(tag("polygon", points=_path(edge, x, y), class_=f"band c{middle.colour}"))
+    frame.append(tag("polyline", points=_path(middle.points, x, y), class_=f"curve c{middle.colour}"))
+    for (a, b), least, most in zip(middle.points, low, high, strict=True):
+        said = f"{x_name} {a:g}: {b:.3f}, from {least:.3f} to {most:.3f}"
+        frame.append(_dot(x(a), y(b), 2.6, middle.colour, said))
+    said = f"at the end {middle.points[-1][1]:.3f}, from {low[-1]:.3f} to {high[-1]:.3f}"
     return _svg(PLOT_HEIGHT, name, said, frame)
 
 
@@ -97,8 +121,7 @@ def calibration(series: Sequence[Series], *, name: str) -> Markup:
     frame, x, y = _frame(span, span, "mean confidence", "share predicted right")
     frame.append(_line(x(span[0]), y(span[0]), x(1), y(1), "diagonal"))
     for one in series:
-        path = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in one.points)
-        frame.append(tag("polyline", points=path, class_=f"curve c{one.colour}"))
+        frame.append(tag("polyline", points=_path(one.points, x, y), class_=f"curve c{one.colour}"))
         frame += [
             _dot(x(a), y(b), 2.6, one.colour, f"{one.name}: {a:.3f} predicted, {b:.3f} right") for a, b in one.points
         ]
@@ -137,6 +160,10 @@ def _frame(x_span: Point, y_span: Point, x_name: str, y_name: str) -> tuple[list
     middle = (TOP + bottom) / 2
     frame.append(_text(13, middle, y_name, "axis-name mid", transform=f"rotate(-90 13 {middle:.0f})"))
     return frame, x, y
+
+
+def _path(points: Sequence[Point], x: Scale, y: Scale) -> str:
+    return " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in points)
 
 
 def _clipped(name: str) -> str:

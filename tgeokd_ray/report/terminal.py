@@ -18,6 +18,7 @@ from tgeokd_ray.report.wording import (
     best_possible,
     contenders,
     count,
+    detail,
     fixed,
     interval,
     many_classes,
@@ -34,7 +35,8 @@ def results_table(results: Mapping[str, Any], console: Console, told: Sequence[s
     """The final table: each model of the comparison with AUC, NLL, accuracy, parameters and rows per second.
 
     The best student by each measure is bold. Macro-F1 is added beyond two classes, intervals where there are some, the
-    Bayes AUC where the table knows it. `-` is a measure that is undefined. Below stand the warnings, but those `told`.
+    Bayes AUC where the table knows it. `-` is a measure that is undefined. Below stand whether a ratio per sample pays,
+    and the warnings, but those `told`.
     """
     models = contenders(results)
     measures = [("AUC", "auc"), ("NLL", "nll"), ("accuracy", "accuracy")]
@@ -45,7 +47,7 @@ def results_table(results: Mapping[str, Any], console: Console, told: Sequence[s
     for heading in [name for name, _ in measures] + ["parameters", "rows/s"]:
         table.add_column(heading, justify="right", no_wrap=True)
     for model in models:
-        cells = [Text(printable(title(model), console.encoding))]
+        cells = [_name(model, console)]
         cells += [_measure(model, key, model is best[key]) for _, key in measures]
         cells += [Text(count(model.get("parameters"))), Text(count(model.get("rows_per_second")))]
         table.add_row(*cells)
@@ -54,10 +56,18 @@ def results_table(results: Mapping[str, Any], console: Console, told: Sequence[s
         table.add_row(*row, *[MISSING] * (len(measures) + 1))
     with wide(console):
         console.print(table)
+    said = ((results.get("extra") or {}).get("ratio") or {}).get("verdict")
+    if said:
+        console.print(Text(printable(said, console.encoding)), soft_wrap=True, highlight=False)
     for warning in results.get("warnings") or []:
         if warning not in told:
             line = Text.assemble(("warning: ", "yellow"), printable(warning, console.encoding))
             console.print(line, soft_wrap=True, highlight=False)
+
+
+def _name(model: Mapping[str, Any], console: Console) -> Text:
+    under = printable(detail(model), console.encoding)
+    return Text.assemble(printable(title(model), console.encoding), (f"\n{under}" if under else "", "dim"))
 
 
 def _heading(results: Mapping[str, Any], console: Console) -> str:

@@ -70,6 +70,30 @@ def title(model: Mapping[str, Any]) -> str:
     return "TGeo-KD" if model["name"] == "tgeo" else plain(model["name"])
 
 
+def detail(model: Mapping[str, Any]) -> str:
+    """What TGeo-KD chose: `strength 2, shift +1.5`, or `the constant 0.75` where that won; nothing of other models."""
+    rule = model.get("rule") or {}
+    if rule.get("kind") != "tgeo":
+        return ""
+    return point(rule) if rule.get("strength") else f"the constant {mixture(rule['value'])}"
+
+
+def point(rule: Mapping[str, Any]) -> str:
+    """`strength 2, shift +1.5`, with the temperature where it is not 1."""
+    warm = f", temperature {rule['temperature']:g}" if rule.get("temperature", 1) != 1 else ""
+    return f"strength {rule['strength']:g}, shift {rule['shift']:+g}{warm}"
+
+
+def mixture(value: float | Sequence[float]) -> str:
+    """A constant, or the weights of several teachers: `0.5 0.25`."""
+    return " ".join(f"{weight:g}" for weight in (value if isinstance(value, Sequence) else [value]))
+
+
+def measure(metric: str) -> str:
+    """What a metric is called: `AUC`, `macro-F1`, `average precision`."""
+    return {"auc": "AUC", "nll": "NLL", "macro_f1": "macro-F1"}.get(metric, metric.replace("_", " "))
+
+
 def contenders(results: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The models of the final comparison: all but the constants that were not chosen, where one was."""
     models: list[Mapping[str, Any]] = list(results["models"])

@@ -48,8 +48,8 @@ def finish_ratios(
     """Score every row with the ratio that a run has learned, and commit it."""
     ((spec, students),) = pack.places()
     ratio = summarise_ratio(problem, state.theta, state.omega, data.train.batches(0), worker)
-    row_ids, weights = score(spec, problem, state, worker, source)
+    rows = score(spec, problem, state, worker, source)
     if worker.rank:
         return []
     metrics = {**followed(state, students), "rule": dict(spec.rule), "ratio": ratio.results(0)}
-    return [commit_ratios(spec, row_ids, weights, state, metrics, record)]
+    return [commit_ratios(spec, rows, state, metrics, record)]

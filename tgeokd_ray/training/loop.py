@@ -25,6 +25,7 @@ from tgeokd_ray.training.log import MetricsLog
 from tgeokd_ray.training.pack import Pack, dropped
 from tgeokd_ray.training.ratios import snapshot_every
 from tgeokd_ray.training.spec import RunSpec
+from tgeokd_ray.training.spread import means
 from tgeokd_ray.training.state import State
 from tgeokd_ray.training.steps import Step
 from tgeokd_ray.training.worker import Worker
@@ -93,7 +94,7 @@ class Loop:
         self._clock = None
         value = torch.tensor([signed(r, self.spec.metric) for r in results], dtype=torch.float64).to(state.best)
         self._check_metric(value, results)
-        measures = {name: (total / steps).tolist() for name, total in state.totals.items()}
+        measures = {name: mean.tolist() for name, mean in means(state.totals, steps).items()}
         measures |= {f"valid_{name}": [r.get(name) for r in results] for name in SCALARS}
         entry = {"epoch": state.epoch, "step": state.step} | _by_student(measures, state)
         state = state.with_best(value, self.spec.patience)
@@ -174,7 +175,7 @@ class Loop:
     def _log(self, state: State, steps: int) -> None:
         if state.step % self.spec.log_every == 0 and state.step % steps:  # the epoch's end has a line of its own
             since = state.step - state.epoch * steps
-            mean = {name: (total / since).tolist() for name, total in state.totals.items()}
+            mean = {name: value.tolist() for name, value in means(state.totals, since).items()}
             self.log.write({"epoch": state.epoch, "step": state.step} | _by_student(mean, state))
         self.progress.advanced(self.pack.name, 1)
 

@@ -6,6 +6,7 @@ N rows, M teachers, S snapshots of one student.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,11 @@ from tgeokd_ray.errors import IntegrityError, Problem
 from tgeokd_ray.feed import Feed, Sampler, Wanted
 from tgeokd_ray.feed.parquet import read_shard
 from tgeokd_ray.feed.ratios import Ratios, like_shard, write_ratios
+from tgeokd_ray.feed.rows import Rows
 from tgeokd_ray.feed.table import EncodedTable
 from tgeokd_ray.feed.teachers import places
-from tgeokd_ray.objectives.points import Context
+from tgeokd_ray.objectives.distributions import distance
+from tgeokd_ray.objectives.points import Context, Points
 from tgeokd_ray.objectives.rule_pack import RulePack
 from tgeokd_ray.training.data import Source, train_rows
 from tgeokd_ray.training.reuse import parents
@@ -53,8 +56,19 @@ def second_half(state: State) -> tuple[Tensors, Tensors]:
     return theta, omega
 
 
-def score(spec: RunSpec, problem: Trained, state: State, worker: Worker, source: Source) -> tuple[Tensor, Tensor]:
-    """Row ids [N] and mean weights [N, 1 + M] of all rows of `spec.ratio_splits`, on every worker, in no order.
+@dataclass(frozen=True)
+class RowRatios:
+    """`row_ids` [N] int64, `weights` [N, 1 + M] float32 of label and teachers, and `distances` [N, M] float32: how far
+    student and teacher are apart at temperature 1, NaN where the teacher did not score the row; all on the CPU."""
+
+    row_ids: Tensor
+    weights: Tensor
+    distances: Tensor
+
+
+def score(spec: RunSpec, problem: Trained, state: State, worker: Worker, source: Source) -> RowRatios:
+    """Weights of all rows of `spec.ratio_splits`, averaged over snapshots, and distances of the last one; on every
+    worker, in no order.
 
     Statistics of a batch are those of `evaluation_rows` rows that do not depend on the number of workers. The rule is
     asked as it is: rows that lack a label or a teacher's logits get some number, which no step will use.
@@ -68,30 +82,41 @@ def score(spec: RunSpec, problem: Trained, state: State, worker: Worker, source:
     wanted = Wanted(train.table, spec.ratio_splits, train.logits)
     sampler = Sampler(wanted.units, spec.evaluation_rows, 0)
     feed = Feed(source.reader(wanted), sampler, worker.rank, worker.size, cache_bytes=0, shared=source.rows(wanted))
-    ids, weights = [torch.empty(0, dtype=torch.int64)], [torch.empty(0, 1 + len(train.logits))]
+    found = [_nothing(len(train.logits))]
     context = Context(progress=1.0, generator=None, mean=worker.global_mean)
     with torch.no_grad():
         for rows in feed.batches(0):
             there = rows.to(worker.device)
             points = averaged.points(averaged.logits(theta, there), there)
-            found = rules.mixture(omega, points, there.covered[:, :0], context)
-            ids.append(rows.row_id)
-            weights.append(found.double().mean(0).float().cpu())
-    gathered = (worker.gather(torch.cat(part).to(worker.device)) for part in (ids, weights))
-    row_ids, mean = (torch.cat([one.cpu() for one in part]) for part in gathered)
-    return row_ids, mean
+            weights = rules.mixture(omega, points, there.covered[:, :0], context)
+            found.append((rows.row_id, weights.double().mean(0).float().cpu(), _distances(points, there).cpu()))
+    gathered = (worker.gather(torch.cat(part).to(worker.device)) for part in zip(*found, strict=True))
+    return RowRatios(*(torch.cat([one.cpu() for one in part]) for part in gathered))
+
+
+def _nothing(num_teachers: int) -> tuple[Tensor, Tensor, Tensor]:
+    return torch.empty(0, dtype=torch.int64), torch.empty(0, 1 + num_teachers), torch.empty(0, num_teachers)
+
+
+def _distances(points: Points, rows: Rows) -> Tensor:
+    """|S - T| [N, M] of the last snapshot."""
+    student = points.student_logits[-1].softmax(-1).unsqueeze(-2)
+    apart = distance(student, points.teacher_logits.to(student.dtype).softmax(-1)).float()
+    return apart.masked_fill(rows.covered == 0, torch.nan) if rows.covered.shape[1] else apart
 
 
 def commit_ratios(
-    spec: RunSpec, row_ids: Tensor, weights: Tensor, state: State, metrics: dict[str, Any], record: dict[str, Any]
+    spec: RunSpec, rows: RowRatios, state: State, metrics: dict[str, Any], record: dict[str, Any]
 ) -> Artifact:
-    """Write `ratios/NAME`: u and gate of every row in shards like the table's, the mean of u, the last fusion network.
+    """Write `ratios/NAME`: u, gate and distances of every row in shards like the table's, the mean of u, the median
+    distances, the last fusion network.
 
     IntegrityError if a row of the table was not scored.
     """
     table = EncodedTable.open(Path(spec.table))
     with staging(spec.root, spec.kind, spec.artifact, arguments=spec.arguments(), parents=parents(spec)) as stage:
-        schema = write_shards(stage, table, spec.ratio_splits, row_ids.numpy(), weights.numpy())
+        of_rows = (rows.row_ids.numpy(), rows.weights.numpy(), rows.distances.numpy())
+        schema = write_shards(stage, table, spec.ratio_splits, *of_rows)
         fusion = {name: value[0].cpu() for name, value in state.omega.items()}
         stage.write("fusion.safetensors", lambda path: save_tensors(path, fusion, finite=True))
         metrics = metrics | {"mean_logit": schema["mean"]}
@@ -126,12 +151,16 @@ def write_shards(
     splits: Sequence[str],
     row_ids: NDArray[np.int64],
     weights: NDArray[np.floating],
+    distances: NDArray[np.float32] | None = None,
 ) -> dict[str, Any]:
-    """Write u and gate of the rows of these splits, found by id, in shards like the table's, and return the schema: the
-    mean of u over rows with a label, the splits, the number of teachers."""
+    """Write u and gate of the rows of these splits, and `distances` [N, M] where they are known, found by id, in shards
+    like the table's, and return the schema: the mean of u and the median distances over rows with a label, the splits,
+    the number of teachers."""
     order = np.argsort(row_ids, kind="stable")
     known, ratios = row_ids[order], logits_and_gates(weights[order])
+    apart = None if distances is None else distances[order]
     total, count = 0.0, 0
+    labelled_apart: list[NDArray[np.float32]] = []
     for entry in (table.entry(shard) for split in splits for shard in _shards(table, split)):
         stored = read_shard(table.artifact.file(entry.path), entry.rows or 0, ["row_id", "label"])
         own = stored.column("row_id").to_numpy()
@@ -139,11 +168,21 @@ def write_shards(
         if not there.all():
             raise IntegrityError([Problem(f"{int((~there).sum())} rows were not scored", file=entry.path)])
         part = ratios[place]
-        labelled = part[stored.column("label").to_numpy() >= 0, :-1].astype(np.float64)
+        known_label = stored.column("label").to_numpy() >= 0
+        labelled = part[known_label, :-1].astype(np.float64)
         total, count = total + float(labelled.sum()), count + labelled.size
-        written = partial(_shard, own, part, list(entry.extra["groups"]))
+        own_apart = None if apart is None else apart[place]
+        labelled_apart += [] if own_apart is None else [own_apart[known_label]]
+        written = partial(_shard, own, part, list(entry.extra["groups"]), own_apart)
         stage.write(entry.path, written, rows=entry.rows, extra=like_shard(entry))
-    return {"mean": total / max(count, 1), "splits": list(splits), "num_teachers": ratios.shape[1] - 1}
+    medians = {} if apart is None else {"median_distances": _medians(np.concatenate(labelled_apart))}
+    return {"mean": total / max(count, 1), "splits": list(splits), "num_teachers": ratios.shape[1] - 1, **medians}
+
+
+def _medians(distances: NDArray[np.float32]) -> list[float | None]:
+    """The median of each column [N, M] over the rows that have a value; None for a column without any."""
+    known = [column[~np.isnan(column)] for column in distances.T]
+    return [float(np.median(column)) if len(column) else None for column in known]
 
 
 def logits_and_gates(weights: NDArray[np.floating]) -> Ratios:
@@ -159,5 +198,5 @@ def _shards(table: EncodedTable, split: str) -> Sequence[str]:
     return sorted({unit.shard for unit in table.units(split)})
 
 
-def _shard(row_ids: NDArray[np.int64], ratios: Ratios, groups: list[int], path: Path) -> None:
-    write_ratios(path, row_ids, ratios, groups)
+def _shard(row_ids: NDArray[np.int64], ratios: Ratios, groups: list[int], distances: Ratios | None, path: Path) -> None:
+    write_ratios(path, row_ids, ratios, groups, distances)

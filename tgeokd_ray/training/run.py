@@ -128,7 +128,7 @@ def _start(pack: Pack, data: RunData, step: Step) -> State:
         omega_moments=step.fusion_optimizer.init(omega) if omega else {},
         best_theta=dict(theta),
         best_omega=dict(omega),
-        totals={name: torch.zeros(num_students, device=device, dtype=torch.float64) for name in step.measures},
+        totals=step.totals(num_students),
         best=torch.full((num_students,), -float("inf"), dtype=torch.float64, device=device),
         best_epoch=torch.full((num_students,), -1, dtype=torch.int64, device=device),
         ended=torch.full((num_students,), -1, dtype=torch.int64, device=device),

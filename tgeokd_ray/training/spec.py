@@ -27,6 +27,8 @@ PLACES = (
 )
 # Raised when the same spec and parents are to give other parameters than before.
 TRAINING = 2
+# Raised when stored ratios are to hold more than before.
+STORED = 2
 HIGHER_IS_BETTER = {"auc": True, "accuracy": True, "macro_f1": True, "average_precision": True, "nll": False}
 
 
@@ -124,6 +126,7 @@ class RunSpec:
         What the rule does not use is left out, so that a change of it redoes no other run.
         """
         values = {"training": TRAINING, **asdict(self)}
+        values |= {"stored": STORED} if self.kind == "ratios" else {}
         unused = [] if self.rule["kind"] in LEARNED_RULES else ["fusion", "outer_split"]
         unused += ["fold", "folds"] if self.folds == 1 else []
         unused += ["temperature"] if self.rule["kind"] == "labels" or self.choice is not None else []

@@ -19,6 +19,7 @@ from tgeokd_ray.objectives.points import Context, Points, teacher_share
 from tgeokd_ray.objectives.rule_pack import RulePack
 from tgeokd_ray.objectives.stacking import apply
 from tgeokd_ray.objectives.ways import WAYS, Inner, Way
+from tgeokd_ray.training import spread
 from tgeokd_ray.training.state import State, Tensors
 from tgeokd_ray.training.worker import Worker
 
@@ -133,9 +134,16 @@ class Step:
 
     @property
     def measures(self) -> tuple[str, ...]:
-        """The names of what a step measures: with a look-ahead, also the terms that its guard cut in this step."""
-        cut = ("cut_terms",) if self.problem.rule.learned and self.look_ahead > 1 else ()
-        return ("loss", "ratio", *cut)
+        """The names of what a step measures, a number [R] each: for a ratio that is learned, also how it spreads over
+        the rows [R, B]; with a look-ahead, the terms that its guard cut in this step."""
+        learned = self.problem.rule.learned
+        cut = ("cut_terms",) if learned and self.look_ahead > 1 else ()
+        return ("loss", "ratio", *((spread.NAME,) if learned else ()), *cut)
+
+    def totals(self, num_students: int) -> Measures:
+        """The sums of all measures before the first step."""
+        shapes = {name: (num_students, *((spread.BINS,) if name == spread.NAME else ())) for name in self.measures}
+        return {n: torch.zeros(shape, device=self.worker.device, dtype=torch.float64) for n, shape in shapes.items()}
 
     def take(self, students: Sequence[int]) -> Step:
         """The step of these students alone."""
@@ -212,10 +220,13 @@ class Step:
         """
         weights, known = points.row_weights, points.row_weights * points.labelled
         total = weights.sum().clamp_min(torch.finfo(losses.dtype).tiny)
+        share = teacher_share(ratio)
+        counted = {spread.NAME: spread.rows_by_ratio(share, known / total)} if self.problem.rule.learned else {}
         return {
             "loss": ((losses * ratio).sum(-1) * weights).sum(-1) / total,
-            "ratio": (teacher_share(ratio) * known).sum(-1) / total,
+            "ratio": (share * known).sum(-1) / total,
             "labelled": known.sum() / total,
+            **counted,
         }
 
 
