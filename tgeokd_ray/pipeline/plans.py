@@ -60,6 +60,15 @@ class StudentsPlan:
         shapes = [*self.known, *learned]
         return (self.choosing(finished, shapes),) if shapes else ()
 
+    def denoised(self, channel: str) -> StudentsPlan:
+        """The same plan by the labels of this channel: outer steps and choices go by them, and shapes learn how far the
+        ratio is from what the channel says of the teacher."""
+        controls, shapes = (
+            tuple(replace(one, channel=channel) for one in part) for part in (self.controls, self.shapes)
+        )
+        shapes = tuple(replace(one, rule={**one.rule, "offset": True}) for one in shapes)
+        return replace(self, controls=controls, shapes=shapes, learned=replace(self.learned, channel=channel))
+
     @property
     def constants(self) -> list[RunSpec]:
         return [spec for spec in self.controls if spec.rule["kind"] == "constant"]
@@ -138,7 +147,7 @@ def chosen(finished: Sequence[Finished], names: Sequence[str], metric: str) -> s
 
 def teacher_plan(job: Job, card: str, table: Artifact, root: Path, folder: Path) -> AllAtOnce:
     """The plan of the teacher, which learns from labels on a split of its own, or of the teachers of all folds."""
-    folds = job.teacher.folds
+    folds, hold_out = job.teacher.folds, job.teacher.hold_out
 
     def teacher(fold: int) -> RunSpec:
         return _spec(
@@ -153,7 +162,8 @@ def teacher_plan(job: Job, card: str, table: Artifact, root: Path, folder: Path)
             table=str(table.path),
             splits=(job.teacher.split,),
             fold=fold,
-            folds=folds,
+            folds=hold_out or folds,
+            held_out=hold_out > 0,
         )
 
     return AllAtOnce(tuple(teacher(fold) for fold in range(folds)))

@@ -11,6 +11,7 @@ from tgeokd_ray.artifacts import Artifact
 from tgeokd_ray.config.job import Job
 from tgeokd_ray.pipeline.chain import Stage
 from tgeokd_ray.pipeline.plans import chosen
+from tgeokd_ray.pipeline.suspicious import FILE
 from tgeokd_ray.tables.cards import Card
 from tgeokd_ray.training.spec import Finished
 
@@ -82,6 +83,12 @@ def build_results(
         "warnings": ["; ".join(part.strip() for part in line.splitlines()) for line in lines],
         "extra": dict(schema.get("extra", {})),
     }
+
+
+def channel_entry(run: Finished, classes: Sequence[str]) -> dict[str, Any]:
+    """What a channel says of the given labels, classes by name, and where the suspicious ones are listed."""
+    told = by_name(run.metrics["channel"], classes)
+    return told | {"artifact": "/".join(run.artifact.split("/")[-3:]), "digest": run.digest, "file": FILE}
 
 
 def model_entry(run: Finished, classes: Sequence[str]) -> dict[str, Any]:

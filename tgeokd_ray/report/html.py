@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tgeokd_ray.report import plots
+from tgeokd_ray.report.channel import labels
 from tgeokd_ray.report.markup import Child, Markup, tag
 from tgeokd_ray.report.wording import (
     MISSING,
@@ -62,6 +63,7 @@ def render(results: Results) -> str:
         plots.learning(results),
         plots.ratio(results),
         plots.calibrated(results),
+        labels(results),
         _classes(results),
         tag("div", _stages(results), _table(results), class_="pair"),
         _lineage(results),
