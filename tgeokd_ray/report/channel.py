@@ -36,7 +36,7 @@ def labels(results: Results) -> Markup | None:
         "A channel model has denoised the labels of outer and valid rows, by which everything was chosen; test figures "
         f"go by the labels as given. NLL of held-out labels: {losses[0]} nats by the student, {losses[1]} by the "
         f"teacher, {losses[2]} by both and the noise. {count(told['suspicious_rows'])} labels have less than a tenth "
-        f"of their denoised one: {told['file']} lists them for an audit, and audited rows can come back as trusted ones."
+        f"of their denoised one: {told['file']} lists them for an audit; audited rows can come back as trusted ones."
     )
     body = [_row(name, part) for name, part in _parts(results, told)]
     head = tag("tr", [tag("th", heading, scope="col") for heading in HEADINGS])

@@ -61,7 +61,7 @@ def fit_run(spec: RunSpec, progress: Progress) -> Artifact:
     """Fit the channel of a run of the kind "channels" and commit it: `channels/NAME` with a shard like each of the
     table's, and in `metrics.json` held-out losses, mean credibility and noise, over all rows and by segment.
 
-    All rows of its splits are in the memory of this process.
+    All rows of its splits are in the memory of this process, and the fit is in float64.
     """
     began = time.monotonic()
     wanted = train_rows(spec)
@@ -81,7 +81,7 @@ def fit_run(spec: RunSpec, progress: Progress) -> Artifact:
         for shard in dict.fromkeys(unit.shard for unit in wanted.units):
             entry = wanted.table.entry(shard)
             part = slice(first, first + (entry.rows or 0))
-            own = {name: value[part].numpy() for name, value in values.items()}
+            own = {name: value[part].float().numpy() for name, value in values.items()}
             write = partial(_shard, judged.rows.row_id[part], own, list(entry.extra["groups"]))
             stage.write(shard, write, rows=entry.rows, extra=like_shard(entry))
             first = part.stop
@@ -106,32 +106,32 @@ def judge(spec: RunSpec, wanted: Wanted) -> Judged:
     )
     given = one_hot(labels, num_classes) * (rows.labels >= 0).unsqueeze(1)
     soft, hard = (torch.where(known.unsqueeze(1), q, given) for q in (channel.targets, channel.hard_targets))
-    return Judged(rows, known, channel, soft.float(), hard.float())
+    return Judged(rows, known, channel, soft, hard)
 
 
 def _out_of_fold(spec: RunSpec, rows: Rows, folds: Tensor, num_classes: int) -> Tensor:
     """Probabilities [N, C] by the judge of each row's fold."""
-    found = torch.empty(len(rows), num_classes)
+    found = torch.empty(len(rows), num_classes, dtype=torch.float64)
     for fold, path in enumerate(spec.judges):
         own = (folds == fold).nonzero().squeeze(1)
         logits = Predictor(Path(path))(rows.numeric[own], rows.categorical[own])
-        found[own] = torch.from_numpy(logits).softmax(-1)
+        found[own] = torch.from_numpy(logits).double().softmax(-1)
     return found
 
 
 def mean_teacher(rows: Rows, otherwise: Tensor) -> tuple[Tensor, Tensor]:
     """The mean of the distributions [N, C] of those teachers that scored a row, and whether any did, [N] bool;
     `otherwise` stands where none did."""
-    shares = rows.covered.float() if rows.covered.shape[1] else torch.ones(rows.logits.shape[:2])
+    shares = rows.covered.double() if rows.covered.shape[1] else torch.ones(rows.logits.shape[:2], dtype=torch.float64)
     scored = shares.sum(1) > 0
-    mean = (rows.logits.softmax(-1) * shares.unsqueeze(-1)).sum(1) / shares.sum(1, keepdim=True).clamp_min(1)
+    mean = (rows.logits.double().softmax(-1) * shares.unsqueeze(-1)).sum(1) / shares.sum(1, keepdim=True).clamp_min(1)
     return torch.where(scored.unsqueeze(1), mean, otherwise), scored
 
 
 def told(judged: Judged, wanted: Wanted) -> dict[str, Any]:
     """The diagnostics of a channel, JSON-ready: what its likelihoods, means and segments are."""
     channel, weights = judged.channel, judged.weights
-    means = {"credibility": channel.credibility, "noise": channel.noise, "suspicious": judged.suspicious.float()}
+    means = {"credibility": channel.credibility, "noise": channel.noise, "suspicious": judged.suspicious.double()}
     total = weights.sum().clamp_min(torch.finfo(weights.dtype).tiny)
     return {
         "rows": int(judged.known.sum()),
