@@ -117,12 +117,27 @@ def test_the_report_and_the_terminal_say_what_the_labels_are_like(flip) -> None:
     assert set(results["channel"]["by_class"]) == set(results["table"]["classes"])
 
 
-def test_the_same_job_again_trains_nothing(flip) -> None:  # type: ignore[no-untyped-def]
-    results, _, written, root = flip
+def test_the_same_job_again_trains_nothing_and_asks_nobody(flip, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    results, folder, written, root = flip
+    for place in ("training.surprise.surprise", "pipeline.suspicious.write_suspicious"):
+        monkeypatch.setattr(f"tgeokd_ray.{place}", None)
     again, _ = run_job(*job_of(written, root), LOCAL, Silent())
     assert all(stage["reused"] for stage in again["stages"])
     assert again["channel"] == results["channel"]
     assert [model["digest"] for model in again["models"]] == [model["digest"] for model in results["models"]]
+    assert (folder / "suspicious.parquet").exists()
+
+
+def test_the_list_of_another_channel_does_not_stay_in_a_run_folder(flip, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    _, folder, written, root = flip
+    listed = (folder / "suspicious.parquet").read_bytes()
+    other = root / "runs" / "other"
+    other.mkdir(parents=True)
+    (other / "suspicious.parquet").write_bytes(b"of another channel")
+    run_job(*job_of(written, root, "run=other"), LOCAL, Silent())
+    assert (other / "suspicious.parquet").read_bytes() == listed
+    run_job(*job_of(written, root, "run=other", "distill.channel=off"), LOCAL, Silent())
+    assert not (other / "suspicious.parquet").exists()
 
 
 def test_audited_rows_come_back_as_trusted_and_no_channel_is_asked_for(flip, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -148,11 +163,11 @@ def test_audited_rows_come_back_as_trusted_and_no_channel_is_asked_for(flip, tmp
     names, true = dict(zip(*truth.select(["row_id", "true_label"]).to_pydict().values(), strict=True)), []
     for split in ("outer", "valid"):
         (shard,) = [entry.path for entry in table.manifest.files if entry.extra.get("split") == split]
-        own = pq.read_table(table.file(shard), columns=["row_id", "label"]).to_pydict()
+        shown = pq.read_table(table.file(shard), columns=["row_id", "label"]).to_pydict()
         classes = table.manifest.schema["classes"]
-        true += [names[row] == classes[label] for row, label in zip(own["row_id"], own["label"], strict=True)]
+        true += [names[row] == classes[label] for row, label in zip(shown["row_id"], shown["label"], strict=True)]
     assert all(true)
-    assert not denoises(job, table, [], Silent())
+    assert not denoises(job, own.name, tmp_path / "root", table, [], Silent())
 
 
 def test_auto_asks_for_a_channel_by_the_evidence_and_words_of_a_user_count_more(tmp_path: Path) -> None:
@@ -162,7 +177,7 @@ def test_auto_asks_for_a_channel_by_the_evidence_and_words_of_a_user_count_more(
         (table,) = run_stage("encode", job, card, {}, LOCAL, said)
         logits = run_stage("import", job, card, {"table": [table]}, LOCAL, said)
         said.warnings.clear()
-        return denoises(job, table, logits, said), said.warnings
+        return denoises(job, card.name, tmp_path / "root", table, logits, said), said.warnings
 
     assert wants("synth.soft", "auto") == (True, [])
     assert wants("synth.null", "auto") == wants("synth.null", "off") == (False, [])

@@ -13,12 +13,12 @@ from tgeokd_ray.artifacts import Artifact, open_artifact, replaced
 from tgeokd_ray.config.job import Job
 from tgeokd_ray.errors import DataError, Problem
 from tgeokd_ray.events import Progress
-from tgeokd_ray.pipeline.denoising import denoises, denoising_plan
+from tgeokd_ray.pipeline.denoising import SUSPICIOUS_FILE, denoises, denoising_plan
 from tgeokd_ray.pipeline.engine import Engine
 from tgeokd_ray.pipeline.import_logits import Importing, calibrated, import_logits, tell
 from tgeokd_ray.pipeline.plans import students_plan, teacher_plan
 from tgeokd_ray.pipeline.precompute import Scoring, precompute
-from tgeokd_ray.pipeline.suspicious import write_suspicious
+from tgeokd_ray.pipeline.record import known_channel
 from tgeokd_ray.tables.cards import SPLITS, Card
 from tgeokd_ray.training.reuse import Plan, replay
 from tgeokd_ray.training.spec import Finished
@@ -131,7 +131,8 @@ class Chain:
             for artifact in logits:
                 tell(artifact, self.progress)
             means = [str(artifact.path) for artifact in logits]
-            if not denoises(self.job, table, logits, self.progress):
+            if not denoises(self.job, self.card.name, self.root, table, logits, self.progress):
+                (self.folder / SUSPICIOUS_FILE).unlink(missing_ok=True)
                 return self._runs(plan, stage, means)
             denoising = denoising_plan(plan, self.card.name)
             runs = self._runs(denoising, stage, means)
@@ -139,8 +140,15 @@ class Chain:
                 if run.error is not None:
                     raise run.error
             self.channel = runs[denoising.before - 1]
-            write_suspicious(table, open_artifact(Path(self.channel.artifact)), self.folder)
+            self._list_suspicious(table, self.channel)
             return runs[denoising.before :]
+
+    def _list_suspicious(self, table: Artifact, channel: Finished) -> None:
+        """The file of an earlier job in this folder stays where it tells of the same channel."""
+        if channel.digest != known_channel(self.folder) or not (self.folder / SUSPICIOUS_FILE).exists():
+            from tgeokd_ray.pipeline.suspicious import write_suspicious
+
+            write_suspicious(table, open_artifact(Path(channel.artifact)), self.folder)
 
     def _runs(self, plan: Plan, stage: Stage, means: Sequence[str] = ()) -> list[Finished]:
         done = replay(plan)

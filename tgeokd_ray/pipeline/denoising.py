@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from tgeokd_ray.artifacts import Artifact
 from tgeokd_ray.config.job import Job
 from tgeokd_ray.events import Progress
+from tgeokd_ray.pipeline.evidence import evidence
 from tgeokd_ray.pipeline.plans import StudentsPlan, fold_name
 from tgeokd_ray.training.spec import Finished, RunSpec
-from tgeokd_ray.training.surprise import surprise
 
 JUDGED = ("train", "outer", "valid")
-JUDGING = ("outer", "valid")
 FOLDS = 5
+SUSPICIOUS_FILE = "suspicious.parquet"  # in the run folder
 SURPRISED = 0.2  # nats: what 2 % of wrong labels cost a teacher that is sure of each
 
 
@@ -61,7 +62,7 @@ def denoising_plan(students: StudentsPlan, card: str) -> DenoisingPlan:
     return DenoisingPlan(judges, channel, students)
 
 
-def denoises(job: Job, table: Artifact, logits: Sequence[Artifact], progress: Progress) -> bool:
+def denoises(job: Job, card: str, root: Path, table: Artifact, logits: Sequence[Artifact], progress: Progress) -> bool:
     """Whether a channel is wanted: as `distill.channel` says, or by the evidence where that is `auto`.
 
     The evidence: no row is trusted, and the labels of outer and valid rows surprise the teacher by 0.2 nats more than
@@ -73,12 +74,12 @@ def denoises(job: Job, table: Artifact, logits: Sequence[Artifact], progress: Pr
         progress.warned("distill.channel=on denoises labels that the card calls trusted; auto leaves them alone")
     if asked == "on" or trusted:
         return asked == "on"
-    seen = surprise(table, logits, JUDGING)
-    surprised = seen.found - seen.expected > SURPRISED
+    seen = evidence(root, card, table, logits)
+    surprised = seen["found"] - seen["expected"] > SURPRISED
     if surprised and asked == "off":
         progress.warned(
-            f"labels of outer and valid rows contradict the teacher ({seen.found:.2f} nats, it expects "
-            f"{seen.expected:.2f}) and no row is trusted: choices may follow wrong labels; name trusted rows in the "
+            f"labels of outer and valid rows contradict the teacher ({seen['found']:.2f} nats, it expects "
+            f"{seen['expected']:.2f}) and no row is trusted: choices may follow wrong labels; name trusted rows in the "
             "card, or set distill.channel=auto"
         )
     return surprised and asked == "auto"

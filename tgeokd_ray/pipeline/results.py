@@ -10,8 +10,8 @@ from typing import Any
 from tgeokd_ray.artifacts import Artifact
 from tgeokd_ray.config.job import Job
 from tgeokd_ray.pipeline.chain import Stage
+from tgeokd_ray.pipeline.denoising import SUSPICIOUS_FILE
 from tgeokd_ray.pipeline.plans import chosen
-from tgeokd_ray.pipeline.suspicious import FILE
 from tgeokd_ray.tables.cards import Card
 from tgeokd_ray.training.spec import Finished
 
@@ -88,7 +88,7 @@ def build_results(
 def channel_entry(run: Finished, classes: Sequence[str]) -> dict[str, Any]:
     """What a channel says of the given labels, classes by name, and where the suspicious ones are listed."""
     told = by_name(run.metrics["channel"], classes)
-    return told | {"artifact": "/".join(run.artifact.split("/")[-3:]), "digest": run.digest, "file": FILE}
+    return told | {"artifact": "/".join(run.artifact.split("/")[-3:]), "digest": run.digest, "file": SUSPICIOUS_FILE}
 
 
 def model_entry(run: Finished, classes: Sequence[str]) -> dict[str, Any]:

@@ -13,9 +13,8 @@ from tgeokd_ray.artifacts import Artifact
 from tgeokd_ray.feed.channels import ChannelTable
 from tgeokd_ray.feed.parquet import read_shard
 from tgeokd_ray.feed.table import EncodedTable
+from tgeokd_ray.pipeline.denoising import SUSPICIOUS_FILE
 from tgeokd_ray.training.channel import SUSPICIOUS
-
-FILE = "suspicious.parquet"
 
 
 def write_suspicious(table: Artifact, channel: Artifact, folder: Path) -> Path:
@@ -28,10 +27,10 @@ def write_suspicious(table: Artifact, channel: Artifact, folder: Path) -> Path:
     parts = [_shard(encoded, told, split, shard) for split in told.splits for shard in told.shards(split)]
     found = pa.concat_tables(parts).sort_by([("probability", "ascending"), ("row_id", "ascending")])
     folder.mkdir(parents=True, exist_ok=True)
-    draft = folder / f".{FILE}.{os.getpid()}.tmp"
+    draft = folder / f".{SUSPICIOUS_FILE}.{os.getpid()}.tmp"
     pq.write_table(found, draft)
-    os.replace(draft, folder / FILE)
-    return folder / FILE
+    os.replace(draft, folder / SUSPICIOUS_FILE)
+    return folder / SUSPICIOUS_FILE
 
 
 def _shard(table: EncodedTable, channel: ChannelTable, split: str, shard: str) -> pa.Table:
