@@ -243,7 +243,7 @@ def test_a_teacher_that_holds_rows_out_stops_on_them_and_scores_all_others(tmp_p
 def test_where_no_label_is_wrong_nobody_is_harmed(tmp_path: Path, seed: int) -> None:
     written = made("synth.null", tmp_path, seed=seed)
     given, denoised = (
-        run_job(*job_of(written, tmp_path / "root", f"distill.channel={way}", f"run={way}"), LOCAL, Silent())[0]
+        run_job(*job_of(written, tmp_path / "root", f"distill.channel={way}", f"run=labels-{way}"), LOCAL, Silent())[0]
         for way in ("off", "on")
     )
     assert models(denoised)["tgeo"]["nll"] < models(given)["tgeo"]["nll"] + 0.002
