@@ -35,7 +35,7 @@ class DenoisingPlan:
             return ()
         if len(finished) == len(self.judges):
             return (replace(self.channel, judges=tuple(run.artifact for run in finished)),)
-        return self.students.denoised(finished[self.before - 1].artifact)(finished[self.before :])
+        return denoised(self.students, finished[self.before - 1].artifact)(finished[self.before :])
 
     @property
     def before(self) -> int:
@@ -60,6 +60,14 @@ def denoising_plan(students: StudentsPlan, card: str) -> DenoisingPlan:
     )
     channel = replace(labels, name="channel", kind="channels", artifact=card, splits=JUDGED, folds=FOLDS, alone=True)
     return DenoisingPlan(judges, channel, students)
+
+
+def denoised(students: StudentsPlan, channel: str) -> StudentsPlan:
+    """The same plan by the labels of this channel: outer steps and choices go by them, and shapes learn how far the
+    ratio is from what the channel says of the teacher."""
+    controls = tuple(replace(one, channel=channel) for one in students.controls)
+    shapes = tuple(replace(one, channel=channel, rule={**one.rule, "offset": True}) for one in students.shapes)
+    return replace(students, controls=controls, shapes=shapes, learned=replace(students.learned, channel=channel))
 
 
 def denoises(job: Job, card: str, root: Path, table: Artifact, logits: Sequence[Artifact], progress: Progress) -> bool:

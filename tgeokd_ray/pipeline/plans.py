@@ -60,15 +60,6 @@ class StudentsPlan:
         shapes = [*self.known, *learned]
         return (self.choosing(finished, shapes),) if shapes else ()
 
-    def denoised(self, channel: str) -> StudentsPlan:
-        """The same plan by the labels of this channel: outer steps and choices go by them, and shapes learn how far the
-        ratio is from what the channel says of the teacher."""
-        controls, shapes = (
-            tuple(replace(one, channel=channel) for one in part) for part in (self.controls, self.shapes)
-        )
-        shapes = tuple(replace(one, rule={**one.rule, "offset": True}) for one in shapes)
-        return replace(self, controls=controls, shapes=shapes, learned=replace(self.learned, channel=channel))
-
     @property
     def constants(self) -> list[RunSpec]:
         return [spec for spec in self.controls if spec.rule["kind"] == "constant"]
