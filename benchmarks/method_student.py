@@ -54,6 +54,8 @@ def random_rows(rows: int, seed: int) -> Rows:
         logits=(scores + gumbel[1]).unsqueeze(1),
         covered=torch.empty(rows, 0, dtype=torch.uint8),
         ratios=torch.empty(rows, 0, 2),
+        targets=torch.empty(rows, 0),
+        offset=torch.empty(rows, 0),
     )
 
 

@@ -75,11 +75,23 @@ def _facts(split: str, ids: np.ndarray, labels: np.ndarray, group: int) -> dict[
     }
 
 
-def make_small(root: Path, seed: int = 3, group: int = 20) -> Small:
-    """The data set under `root`; the same seed gives the same bytes."""
+def true_labels(seed: int = 3) -> np.ndarray:
+    """The labels of all rows by id, without flips."""
+    return _columns(seed)["label"]
+
+
+def make_small(root: Path, seed: int = 3, group: int = 20, flip: float = 0.0) -> Small:
+    """The data set under `root`; the same seed gives the same bytes. This share of the labels of train, outer and valid
+    rows whose first number is positive is wrong."""
     data = _columns(seed)
+    if flip:
+        rng = np.random.default_rng([seed, 1])
+        noisy = sum(ROWS[split] for split in ("train", "outer", "valid"))
+        wrong = (data["numeric"][:, 0] > 0) & (rng.random(len(data["label"])) < flip)
+        wrong[noisy:] = False
+        data["label"] = np.where(wrong, (data["label"] + rng.integers(1, CLASSES, len(wrong))) % CLASSES, data["label"])
     first, logits_parts = 0, {}
-    with staging(root, "tables", "small", arguments={"seed": seed}, parents={}) as stage:
+    with staging(root, "tables", "small", arguments={"seed": seed, "flip": flip}, parents={}) as stage:
         for split, rows in ROWS.items():
             part = slice(first, first + rows)
             ids = np.arange(first, first + rows, dtype=np.int64)

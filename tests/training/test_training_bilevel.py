@@ -48,6 +48,8 @@ def some_rows(rows: int, seed: int) -> Rows:
         logits=2 * normal(rows, 1, CLASSES),
         covered=torch.empty(rows, 0, dtype=torch.uint8),
         ratios=torch.empty(rows, 0, 2),
+        targets=torch.empty(rows, 0),
+        offset=torch.empty(rows, 0),
     )
 
 

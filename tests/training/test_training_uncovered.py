@@ -36,6 +36,8 @@ def some_rows(covered: Tensor, filler: float = 0.0) -> Rows:
         logits=torch.where(covered.bool().unsqueeze(-1), logits, filler),
         covered=covered,
         ratios=torch.empty(N, 0, 1 + teachers),
+        targets=torch.empty(N, 0),
+        offset=torch.empty(N, 0),
     )
 
 

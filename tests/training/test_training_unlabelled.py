@@ -39,6 +39,8 @@ def some_rows(teachers: int = 1, *, hide: bool = True) -> Rows:
         logits=torch.randn(N, teachers, C, generator=generator, dtype=torch.float64),
         covered=torch.empty(N, 0, dtype=torch.uint8),
         ratios=torch.randn(N, 1, 1 + teachers, generator=generator).exp(),
+        targets=torch.empty(N, 0),
+        offset=torch.empty(N, 0),
     )
 
 

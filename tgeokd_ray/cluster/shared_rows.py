@@ -54,9 +54,9 @@ def _collected(reader: UnitReader, wanted: Wanted) -> Rows:
 
 
 def _size(wanted: Wanted) -> int:
-    """Bytes in memory: id 8, label 4, weight 4, 4 for each number, category, logit and ratio of a row, 1 for each
-    teacher."""
+    """Bytes in memory: id 8, label 4, weight 4, 4 for each number, category, logit, ratio and denoised class of a row,
+    1 for each teacher."""
     table, teachers = wanted.table, len(wanted.logits)
     numbers = table.num_numeric + table.num_categorical + teachers * len(table.classes)
-    numbers += len(wanted.ratios) * (teachers + 1)
+    numbers += len(wanted.ratios) * (teachers + 1) + (0 if wanted.channel is None else len(table.classes))
     return (16 + teachers + 4 * numbers) * wanted.rows

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tgeokd_ray.cluster.data import RayDataReader
 from tgeokd_ray.cluster.shared_rows import SharedRows
 from tgeokd_ray.cluster.store import Shared
-from tgeokd_ray.feed import DirectReader, LogitsTable, Rows, UnitReader, Wanted
+from tgeokd_ray.feed import LogitsTable, Rows, UnitReader, Wanted
 
 FeedKind = Literal["direct", "ray_data"]
 
@@ -26,7 +26,7 @@ class ClusterSource:
     shared: SharedRows = field(default_factory=lambda: SharedRows({}))
 
     def reader(self, wanted: Wanted) -> UnitReader:
-        direct = DirectReader(wanted.table, wanted.logits, *wanted.splits, ratios=wanted.ratios)
+        direct = wanted.direct()
         return RayDataReader(direct) if self.feed == "ray_data" else direct
 
     def rows(self, wanted: Wanted) -> Rows | None:

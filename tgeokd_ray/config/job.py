@@ -84,12 +84,15 @@ class Teacher(Strict):
     """The large network; it trains on the `teacher` split and never sees a student's row.
 
     With `folds` F > 1 there are F of them, trained on `train` but for a fold each, and every row is scored by the one
-    that has not seen it. `in_sample` trains one on the student's own rows: distillation then gains little.
+    that has not seen it. `in_sample` trains one on the student's own rows: distillation then gains little. With
+    `hold_out` K one of K rows of its split is kept from it, and the best epoch is chosen on those, not on valid: for
+    teachers that see other classes, or other labels, than students do.
     """
 
     model: Model = Model(kind="dcnv2", hidden=(128, 64), embedding=8, dropout=0.1, members=3)
     training: Training = Training(epochs=20, optimizer=Optimizer(learning_rate=2e-3))
     folds: Annotated[int, Field(ge=1, le=254)] = 1  # 254 and 255 mean something else in the column `fold`
+    hold_out: Annotated[int, Field(ge=0, le=254)] = 0
     in_sample: bool = False
     imported: Imported = Imported()
 
@@ -99,6 +102,14 @@ class Teacher(Strict):
         ours = info.data.get("in_sample") or info.data.get("folds", 1) > 1
         contradiction = "a file stands in place of a teacher of ours: leave out folds and in_sample, or the file"
         raise_all([contradiction] if value.file is not None and ours else [])
+        return value
+
+    @field_validator("hold_out")
+    @classmethod
+    def _some_rows(cls, value: int, info: ValidationInfo) -> int:
+        folds = value > 0 and info.data.get("folds", 1) > 1
+        alone = ["1 would hold out all rows; 10 holds out a tenth, 0 none"] if value == 1 else []
+        raise_all(alone + (["contradicts folds: the rows of a fold are scored, not chosen on"] if folds else []))
         return value
 
     @field_validator("in_sample")
@@ -170,6 +181,8 @@ class Distill(Strict):
     than `margin` of its standard errors. `ratios` names ones learned before, under ROOT/ratios, in place of learning.
     Results tell what the ratio does by value of the columns `segments` (none: of the categorical ones of few values
     those that differ most), and beside the known ratios in the Parquet file `truth`, as regimes write it.
+    A `channel` denoises the labels of outer and valid rows, by which all is chosen; `auto` asks for one where the
+    teacher and labels that no card calls trusted contradict each other.
     """
 
     rule: Literal["tgeo", "tgeo_one_step"] = "tgeo"
@@ -185,7 +198,13 @@ class Distill(Strict):
     halving: bool = True
     segments: tuple[str, ...] = ()
     truth: str | None = None
+    channel: Literal["auto", "on", "off"] = "auto"
     fusion: Fusion = Fusion()
+
+    @field_validator("channel", mode="before")
+    @classmethod
+    def _as_yaml_reads_it(cls, value: object) -> object:
+        return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
 
     @field_validator("constants")
     @classmethod

@@ -27,6 +27,12 @@ def fold_of(row_ids: NDArray[np.int64], folds: int) -> NDArray[np.uint8]:
     return (hashed % np.uint64(folds)).astype(np.uint8)
 
 
+def of_fold(rows: Rows, fold: int, folds: int) -> Rows:
+    """The rows of one fold that have a label, for measuring a model that has not learned from them."""
+    own = torch.from_numpy(fold_of(rows.row_id.numpy(), folds) == fold) & (rows.labels >= 0)
+    return rows.take(own.nonzero().squeeze(-1))
+
+
 @dataclass(frozen=True)
 class HiddenFold:
     """Rows of one fold weigh nothing: they are served with the others, so that the batches of all F teachers hold the

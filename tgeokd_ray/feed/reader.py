@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 import pyarrow as pa
 
+from tgeokd_ray.feed.channels import ChannelColumn
 from tgeokd_ray.feed.parquet import read_group
 from tgeokd_ray.feed.ratios import RatiosTable
 from tgeokd_ray.feed.table import EncodedTable, LogitsTable
@@ -22,7 +23,8 @@ AHEAD_UNITS = 2
 
 class UnitReader(Protocol):
     """Units as Arrow tables, in the order given: the columns of the table, then logits_0 ... logits_{M-1}; covered_m
-    beside those of a teacher that lacks rows; ratio_0 ... ratio_{Q-1} for stored ratios."""
+    beside those of a teacher that lacks rows; ratio_0 ... ratio_{Q-1} for stored ratios; of a channel target or
+    offset."""
 
     def __call__(self, units: Sequence[Unit]) -> Iterator[pa.Table]: ...
 
@@ -42,6 +44,7 @@ class DirectReader:
         logits: Sequence[LogitsTable],
         *splits: str,
         ratios: Sequence[RatiosTable] = (),
+        channel: ChannelColumn | None = None,
     ) -> None:
         self._table = table
         self._columns = ["row_id", "label", *table.feature_columns, *(["weight"] if table.has_weights else [])]
@@ -50,6 +53,9 @@ class DirectReader:
         self._ratios = tuple(ratios)
         for one in ratios:
             one.check_splits(splits)
+        self._channel = channel
+        if channel is not None:
+            channel.channel.check_splits(splits)
 
     def __call__(self, units: Sequence[Unit]) -> Iterator[pa.Table]:
         remaining = iter(units)
@@ -76,4 +82,5 @@ class DirectReader:
                 table = table.append_column(f"covered_{index}", all_there)
         for index, ratios in enumerate(self._ratios):
             table = table.append_column(f"ratio_{index}", ratios.column(unit))
-        return table
+        told = self._channel
+        return table if told is None else table.append_column(told.role, told.channel.column(unit, told.name))

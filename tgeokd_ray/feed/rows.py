@@ -25,7 +25,8 @@ class Rows:
     """`row_id` [N] int64, `numeric` [N, P] float32, `categorical` [N, F] fused ids, `labels` [N] class indices, -1 for
     none, `weights` [N] float32, `logits` [N, M, C] float32; `covered` [N, M] uint8 is 0 where a teacher has no logits
     for a row, and [N, 0] where every teacher has some for all; `ratios` [N, Q, M + 1] float32 are u of every teacher
-    and the gate of stored ratios.
+    and the gate of stored ratios. What a channel model says of them: `targets` [N, C], denoised labels, and `offset`
+    [N, 1], the logit of how credible the teachers are, both float32 and [N, 0] where nobody asked.
 
     Ids and labels are int64 in a batch and int32 as stored (`as_batch` widens them). The tensors may be views of
     read-only memory that others share: never write into them.
@@ -39,6 +40,8 @@ class Rows:
     logits: Tensor
     covered: Tensor
     ratios: Tensor
+    targets: Tensor
+    offset: Tensor
 
     def __len__(self) -> int:
         return self.row_id.shape[0]
@@ -105,7 +108,8 @@ def decode(table: pa.Table, num_classes: int) -> Rows:
 
     Columns row_id and label; numeric, categorical and weight where the table has them (weight 1 otherwise), and after
     numeric and categorical what teacher_numeric and teacher_categorical hold; logits_0, logits_1, ... for M teachers,
-    covered_0, ... for those that lack rows, and ratio_0, ... for stored ratios. IntegrityError for a null.
+    covered_0, ... for those that lack rows, ratio_0, ... for stored ratios; target and offset of a channel.
+    IntegrityError for a null.
     """
     names, rows = set(table.column_names), table.num_rows
     teachers = list(takewhile(lambda m: f"logits_{m}" in names, count()))
@@ -120,6 +124,8 @@ def decode(table: pa.Table, num_classes: int) -> Rows:
         logits=_side_by_side(logits) if logits else torch.empty(rows, 0, num_classes),
         covered=_covered(table, teachers),
         ratios=_side_by_side(ratios) if ratios else torch.empty(rows, 0, 1 + len(teachers)),
+        targets=_tensor(table, "target") if "target" in names else torch.empty(rows, 0),
+        offset=_tensor(table, "offset").unsqueeze(-1) if "offset" in names else torch.empty(rows, 0),
     )
 
 

@@ -13,11 +13,13 @@ from tgeokd_ray.artifacts import Artifact, open_artifact, replaced
 from tgeokd_ray.config.job import Job
 from tgeokd_ray.errors import DataError, Problem
 from tgeokd_ray.events import Progress
+from tgeokd_ray.pipeline.denoising import SUSPICIOUS_FILE, denoises, denoising_plan
 from tgeokd_ray.pipeline.effect import Learned, ratio_effect
 from tgeokd_ray.pipeline.engine import Engine
 from tgeokd_ray.pipeline.import_logits import Importing, calibrated, import_logits, tell
-from tgeokd_ray.pipeline.plans import StudentsPlan, students_plan, teacher_plan
+from tgeokd_ray.pipeline.plans import students_plan, teacher_plan
 from tgeokd_ray.pipeline.precompute import Scoring, precompute
+from tgeokd_ray.pipeline.record import known_channel
 from tgeokd_ray.tables.cards import SPLITS, Card
 from tgeokd_ray.training.reuse import Plan, replay
 from tgeokd_ray.training.spec import Finished
@@ -44,6 +46,7 @@ class Chain:
     engine: Callable[[], Engine]
     progress: Progress
     stages: list[Stage] = field(default_factory=list)
+    channel: Finished | None = None
 
     @contextmanager
     def _stage(self, name: str) -> Iterator[Stage]:
@@ -121,13 +124,32 @@ class Chain:
             return logits
 
     def students(self, table: Artifact, logits: Sequence[Artifact]) -> list[Finished]:
-        """Table and logits to `students/NAME-*`: labels, constants, TGeo-KD."""
+        """Table and logits to `students/NAME-*`: labels, constants, TGeo-KD; where labels are to be denoised, first to
+        `channels/NAME`, kept as `channel`."""
         with self._stage("distill") as stage:
-            plan: StudentsPlan = students_plan(self.job, self.card.name, table, logits, self.root, self.folder)
+            plan = students_plan(self.job, self.card.name, table, logits, self.root, self.folder)
             stage.rows = table.manifest.schema["rows"].get("train", 0)
             for artifact in logits:
                 tell(artifact, self.progress)
-            return self._runs(plan, stage, [str(artifact.path) for artifact in logits])
+            means = [str(artifact.path) for artifact in logits]
+            if not denoises(self.job, self.card.name, self.root, table, logits, self.progress):
+                (self.folder / SUSPICIOUS_FILE).unlink(missing_ok=True)
+                return self._runs(plan, stage, means)
+            denoising = denoising_plan(plan, self.card.name)
+            runs = self._runs(denoising, stage, means)
+            for run in runs[: denoising.before]:
+                if run.error is not None:
+                    raise run.error
+            self.channel = runs[denoising.before - 1]
+            self._list_suspicious(table, self.channel)
+            return runs[denoising.before :]
+
+    def _list_suspicious(self, table: Artifact, channel: Finished) -> None:
+        """The file of an earlier job in this folder stays where it tells of the same channel."""
+        if channel.digest != known_channel(self.folder) or not (self.folder / SUSPICIOUS_FILE).exists():
+            from tgeokd_ray.pipeline.suspicious import write_suspicious
+
+            write_suspicious(table, open_artifact(Path(channel.artifact)), self.folder)
 
     def ratio(
         self, table: Artifact, logits: Sequence[Artifact], students: Sequence[Finished]

@@ -21,7 +21,7 @@ from tgeokd_ray.pipeline.effect import check_truth
 from tgeokd_ray.pipeline.engine import Engine, Lazy, LocalEngine
 from tgeokd_ray.pipeline.own_card import check_card
 from tgeokd_ray.pipeline.record import Recorder, known_digests, write_curves
-from tgeokd_ray.pipeline.results import build_results, told_ratio
+from tgeokd_ray.pipeline.results import build_results, channel_entry, told_ratio
 from tgeokd_ray.pipeline.segments import check_segments
 from tgeokd_ray.tables.cards import Card
 from tgeokd_ray.tables.inputs import raw_files
@@ -84,6 +84,8 @@ def _run_chain(chain: Chain, engine: Lazy, progress: Recorder, with_students: bo
     done = [finished("teacher", scored_by, reused=old, seconds=0.0), *students]
     results = build_results(job, folder.name, card, table, done, chain.stages, progress.warnings)
     results["extra"] |= {"logits": logits.label, **told_ratio(results["models"], ratio)}
+    if chain.channel is not None:
+        results["channel"] = channel_entry(chain.channel, results["table"]["classes"])
     write_run_folder(folder, job, results, reused=[run_.name for run_ in done if run_.reused])
     return results
 

@@ -138,7 +138,7 @@ def chosen(finished: Sequence[Finished], names: Sequence[str], metric: str) -> s
 
 def teacher_plan(job: Job, card: str, table: Artifact, root: Path, folder: Path) -> AllAtOnce:
     """The plan of the teacher, which learns from labels on a split of its own, or of the teachers of all folds."""
-    folds = job.teacher.folds
+    folds, hold_out = job.teacher.folds, job.teacher.hold_out
 
     def teacher(fold: int) -> RunSpec:
         return _spec(
@@ -153,7 +153,8 @@ def teacher_plan(job: Job, card: str, table: Artifact, root: Path, folder: Path)
             table=str(table.path),
             splits=(job.teacher.split,),
             fold=fold,
-            folds=folds,
+            folds=hold_out or folds,
+            held_out=hold_out > 0,
         )
 
     return AllAtOnce(tuple(teacher(fold) for fold in range(folds)))

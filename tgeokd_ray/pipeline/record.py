@@ -55,6 +55,13 @@ def known_digests(folder: Path) -> dict[str, str]:
     return {}
 
 
+def known_channel(folder: Path) -> str | None:
+    """The digest of the channel of the results.json that lies in a run folder already; None where there is none."""
+    with suppress(OSError, UserError, TypeError, KeyError, AttributeError):
+        return str(read_json(folder / "results.json")["channel"]["digest"])
+    return None
+
+
 def write_curves(
     folder: Path, models: Sequence[Mapping[str, Any]], before: Mapping[str, str], reused: Sequence[str]
 ) -> None:

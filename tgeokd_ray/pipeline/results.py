@@ -10,6 +10,7 @@ from typing import Any
 from tgeokd_ray.artifacts import Artifact
 from tgeokd_ray.config.job import Job
 from tgeokd_ray.pipeline.chain import Stage
+from tgeokd_ray.pipeline.denoising import SUSPICIOUS_FILE
 from tgeokd_ray.pipeline.effect import Learned
 from tgeokd_ray.pipeline.plans import chosen
 from tgeokd_ray.pipeline.verdict import verdict
@@ -93,6 +94,12 @@ def told_ratio(models: Sequence[Mapping[str, Any]], ratio: tuple[Learned, Mappin
     learned, effect = ratio
     told = {"verdict": verdict(learned.choice, models), "pays": learned.choice["pays"]}
     return {"ratio": {**told, **learned.told, "effect": effect}}
+
+
+def channel_entry(run: Finished, classes: Sequence[str]) -> dict[str, Any]:
+    """What a channel says of the given labels, classes by name, and where the suspicious ones are listed."""
+    told = by_name(run.metrics["channel"], classes)
+    return told | {"artifact": "/".join(run.artifact.split("/")[-3:]), "digest": run.digest, "file": SUSPICIOUS_FILE}
 
 
 def model_entry(run: Finished, classes: Sequence[str]) -> dict[str, Any]:

@@ -52,4 +52,6 @@ def _check_folds(teachers: Sequence[Artifact]) -> None:
 
 
 def _folds(teacher: Artifact) -> int:
-    return int(teacher.manifest.arguments.get("folds", 1))
+    """How many teachers score each other's rows; a fold that one holds out for itself makes none."""
+    arguments = teacher.manifest.arguments
+    return 1 if arguments.get("held_out") else int(arguments.get("folds", 1))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tgeokd_ray.report import plots, ratio
+from tgeokd_ray.report.channel import labels
 from tgeokd_ray.report.markup import Child, Markup, grid, tag
 from tgeokd_ray.report.wording import (
     MISSING,
@@ -63,6 +64,7 @@ def render(results: Results) -> str:
         plots.learning(results),
         ratio.section(results),
         plots.calibrated(results),
+        labels(results),
         _classes(results),
         tag("div", _stages(results), _table(results), class_="pair"),
         _lineage(results),

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tgeokd_ray.errors import UserError
+from tgeokd_ray.report.channel import sentence
 from tgeokd_ray.report.progress import TerminalProgress
 from tgeokd_ray.report.wording import (
     MISSING,
@@ -59,6 +60,9 @@ def results_table(results: Mapping[str, Any], console: Console, told: Sequence[s
     said = ((results.get("extra") or {}).get("ratio") or {}).get("verdict")
     if said:
         console.print(Text(printable(said, console.encoding)), soft_wrap=True, highlight=False)
+    labels = sentence(results)
+    if labels is not None:
+        console.print(printable(labels, console.encoding), soft_wrap=True, highlight=False, markup=False)
     for warning in results.get("warnings") or []:
         if warning not in told:
             line = Text.assemble(("warning: ", "yellow"), printable(warning, console.encoding))

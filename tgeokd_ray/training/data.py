@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -14,9 +14,10 @@ from torch import Tensor
 
 from tgeokd_ray.errors import DataError
 from tgeokd_ray.feed.batches import Feed, Rows, as_stored
-from tgeokd_ray.feed.folds import HiddenFold
+from tgeokd_ray.feed.channels import ChannelColumn, ChannelTable
+from tgeokd_ray.feed.folds import HiddenFold, of_fold
 from tgeokd_ray.feed.ratios import RatiosTable
-from tgeokd_ray.feed.reader import DirectReader, UnitReader
+from tgeokd_ray.feed.reader import UnitReader
 from tgeokd_ray.feed.sampler import Sampler, oversampling_factors
 from tgeokd_ray.feed.table import EncodedTable, LogitsTable
 from tgeokd_ray.feed.wanted import Wanted
@@ -44,7 +45,7 @@ class DirectSource:
     """Files on a disk that this process sees, read ahead by a thread."""
 
     def reader(self, wanted: Wanted) -> UnitReader:
-        return DirectReader(wanted.table, wanted.logits, *wanted.splits, ratios=wanted.ratios)
+        return wanted.direct()
 
     def rows(self, wanted: Wanted) -> Rows | None:
         del wanted
@@ -74,7 +75,8 @@ class OuterStream:
 @dataclass(frozen=True)
 class RunData:
     """Opened artifacts of a run and its feeds. `outer` is None where no rule learns; `class_means` [M, C, C] holds the
-    mean teacher distribution of the train rows of every class."""
+    mean teacher distribution of the train rows of every class. With `held_out`, (fold, folds), the pass over valid is
+    over the train rows of that fold."""
 
     table: EncodedTable
     logits: tuple[LogitsTable, ...]
@@ -83,31 +85,57 @@ class RunData:
     passes: dict[str, Feed]
     class_means: Tensor
     evaluation_rows: int
+    held_out: tuple[int, int] | None = None
 
     def sequential(self, split: str) -> Iterator[Rows]:
         """This worker's share of the split, in stored order, without logits."""
-        return self.passes[split].sequential(self.evaluation_rows)
+        batches = self.passes[split].sequential(self.evaluation_rows)
+        if split != "valid" or self.held_out is None:
+            return batches
+        fold, folds = self.held_out
+        return (of_fold(rows, fold, folds) for rows in batches)
 
 
 def train_rows(spec: RunSpec) -> Wanted:
     """What the inner steps of a run read."""
     table = EncodedTable.open(Path(spec.table), model=spec.kind)
     logits = tuple(LogitsTable.open(Path(path), table) for path in spec.logits)
-    return Wanted(table, spec.splits, logits, tuple(RatiosTable.open(Path(path), table) for path in spec.ratios))
+    ratios = tuple(RatiosTable.open(Path(path), table) for path in spec.ratios)
+    offset = _channel(spec, table, "offset") if spec.rule.get("offset") else None
+    return Wanted(table, spec.splits, logits, ratios, offset)
+
+
+def outer_rows(spec: RunSpec, table: EncodedTable) -> Wanted:
+    """What the outer steps read: labels as they are, or denoised."""
+    return Wanted(table, (spec.outer_split,), channel=_channel(spec, table, "target"))
+
+
+def valid_rows(spec: RunSpec, table: EncodedTable) -> Wanted:
+    """What the best epoch is chosen on, the rows of a held-out fold among others."""
+    if spec.held_out:
+        return Wanted(table, spec.splits)
+    return Wanted(table, ("valid",), channel=_channel(spec, table, "hard_target"))
+
+
+def _channel(
+    spec: RunSpec, table: EncodedTable, name: Literal["target", "hard_target", "offset"]
+) -> ChannelColumn | None:
+    return None if spec.channel is None else ChannelColumn(ChannelTable.open(Path(spec.channel), table), name)
 
 
 def all_wanted(spec: RunSpec) -> list[Wanted]:
     """All that `open_data` will ask for, also where there are no rows, which is refused there."""
     train = train_rows(spec)
-    others = ["valid", "test", *((spec.outer_split,) if spec.rule["kind"] in LEARNED_RULES else ())]
-    return [train, *(Wanted(train.table, (split,)) for split in others)]
+    outer = [outer_rows(spec, train.table)] if spec.rule["kind"] in LEARNED_RULES else []
+    return [train, valid_rows(spec, train.table), Wanted(train.table, ("test",)), *outer]
 
 
 def open_data(spec: RunSpec, worker: Worker, source: Source, *, learned: bool) -> RunData:
     """Open the artifacts that `spec` names and set up the feeds; DataError for a split without rows."""
     train = train_rows(spec)
     table, logits = train.table, train.logits
-    for split in (*spec.splits, "valid", "test", *((spec.outer_split,) if learned else ())):
+    valid = () if spec.held_out else ("valid",)
+    for split in (*spec.splits, *valid, "test", *((spec.outer_split,) if learned else ())):
         if not table.splits.get(split):
             raise DataError(
                 f"split {split!r} of table {table.label} has no rows, and run {spec.name} needs them",
@@ -127,16 +155,17 @@ def open_data(spec: RunSpec, worker: Worker, source: Source, *, learned: bool) -
 
     counts = table.label_counts(*spec.splits)
     repeats = oversampling_factors(counts, spec.oversample) if spec.oversample > 1 else None
-    outer_rows = min(spec.fusion.batch_rows, table.splits.get(spec.outer_split, 0))
-    outer = Wanted(table, (spec.outer_split,))
+    most = min(spec.fusion.batch_rows, table.splits.get(spec.outer_split, 0))
+    passes = {"valid": valid_rows(spec, table), "test": Wanted(table, ("test",))}
     return RunData(
         table=table,
         logits=logits,
         train=feed(train, spec.batch_rows, spec.data_seed, repeats),
-        outer=OuterStream(feed(outer, outer_rows, spec.data_seed + OUTER_SEED)) if learned else None,
-        passes={split: feed(Wanted(table, (split,)), spec.evaluation_rows, 0) for split in ("valid", "test")},
+        outer=OuterStream(feed(outer_rows(spec, table), most, spec.data_seed + OUTER_SEED)) if learned else None,
+        passes={split: feed(wanted, spec.evaluation_rows, 0) for split, wanted in passes.items()},
         class_means=_class_means(logits, source, len(table.classes)),
         evaluation_rows=spec.evaluation_rows,
+        held_out=(spec.fold, spec.folds) if spec.held_out else None,
     )
 
 

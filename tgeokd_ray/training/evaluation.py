@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tgeokd_ray.feed.batches import Rows
@@ -21,6 +22,7 @@ from tgeokd_ray.training.steps import Problem
 from tgeokd_ray.training.worker import Worker
 
 RATIO_BINS = 20
+Ints = NDArray[np.int64]
 
 
 def evaluate(
@@ -35,7 +37,8 @@ def evaluate(
 ) -> list[Evaluation]:
     """Summaries of the R students over the rows that `batches` yields on every worker, merged in the order of ranks.
 
-    With `weighted` rows count by their own weights; with `as_one` a single summary, of the mean of probabilities.
+    With `weighted` rows count by their own weights; with `as_one` a single summary, of the mean of probabilities. A row
+    whose label is denoised counts once for each class, by what that class has of it.
     """
     num_students = 1 if as_one else next(iter(theta.values())).shape[0]
     num_classes = problem.class_means.shape[-1]
@@ -47,11 +50,20 @@ def evaluate(
             rows = rows.to(worker.device)
             scores = problem.logits(theta, rows)
             logits = (mean_log_probability(scores) if as_one else scores).float().cpu().numpy()
-            labels = rows.labels.cpu().numpy()
-            weights = rows.weights.cpu().numpy() if weighted else None
+            index, labels, weights = outcomes(rows, weighted=weighted)
             for summary, student in zip(summaries, logits, strict=True):
-                summary.add(student, labels, weights)
+                summary.add(student[index], labels, weights)
     return [_merge(summary, worker) for summary in summaries]
+
+
+def outcomes(rows: Rows, *, weighted: bool) -> tuple[Ints, Ints, NDArray[np.float64] | None]:
+    """Rows to count as `Evaluation.add` takes them: which row, with which label, by what weight (None: one each)."""
+    own = rows.weights.double().cpu().numpy() if weighted else None
+    if not rows.targets.shape[1]:
+        return np.arange(len(rows)), rows.labels.cpu().numpy(), own
+    targets = rows.targets.double().cpu().numpy()
+    index, labels = np.nonzero(targets)
+    return index, labels, targets[index, labels] * (1.0 if own is None else own[index])
 
 
 def mean_log_probability(logits: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from tgeokd_ray.artifacts import find, open_artifact
 from tgeokd_ray.errors import UserError
 from tgeokd_ray.events import Progress, Silent
+from tgeokd_ray.training.channel import fit_run
 from tgeokd_ray.training.data import Source
 from tgeokd_ray.training.pack import Pack, packed
 from tgeokd_ray.training.reuse import Plan, finished, lookup, run_inputs
@@ -58,7 +59,10 @@ def _train(pack: Pack, worker: Worker, source: Source, progress: Progress) -> li
     began = time.monotonic()
     inputs = [run_inputs(spec) for spec in pack.specs]
     try:
-        train_run(pack, inputs, worker, source, progress)
+        if pack.shared.kind != "channels":
+            train_run(pack, inputs, worker, source, progress)
+        elif worker.rank == 0:
+            fit_run(pack.shared, progress)
         worker.barrier()
     except UserError as error:
         if len(pack.specs) == 1:

@@ -6,7 +6,7 @@ N rows, M teachers, S snapshots of one student.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tgeokd_ray.artifacts import Artifact, Staging, find, inputs_digest, save_tensors, staging, write_json
 from tgeokd_ray.errors import IntegrityError, Problem
-from tgeokd_ray.feed import Feed, Sampler, Wanted
+from tgeokd_ray.feed import Feed, Sampler
 from tgeokd_ray.feed.parquet import read_shard
 from tgeokd_ray.feed.ratios import Ratios, like_shard, write_ratios
 from tgeokd_ray.feed.rows import Rows
@@ -79,7 +79,7 @@ def score(spec: RunSpec, problem: Trained, state: State, worker: Worker, source:
     temperature = problem.temperature.expand(num_snapshots)
     averaged = Trained(problem.module, rules, temperature, problem.class_means, problem.class_weights, problem.autocast)
     train = train_rows(spec)
-    wanted = Wanted(train.table, spec.ratio_splits, train.logits)
+    wanted = replace(train, splits=spec.ratio_splits, ratios=())
     sampler = Sampler(wanted.units, spec.evaluation_rows, 0)
     feed = Feed(source.reader(wanted), sampler, worker.rank, worker.size, cache_bytes=0, shared=source.rows(wanted))
     found = [_nothing(len(train.logits))]

@@ -15,11 +15,13 @@ METRICS_BYTES = 64 << 20
 
 
 def parents(spec: RunSpec) -> dict[str, Artifact]:
-    """The artifacts that the run's result is made from, by role: `table`, `logits` and `ratios` (numbered when
-    several), and the `constant` that candidates have to beat."""
+    """The artifacts that the run's result is made from, by role: `table`, `logits`, `ratios` and `judge` (numbered when
+    several), the `channel`, and the `constant` that candidates have to beat."""
     paths = {"table": spec.table}
-    for role, those in (("logits", spec.logits), ("ratios", spec.ratios)):
+    for role, those in (("logits", spec.logits), ("ratios", spec.ratios), ("judge", spec.judges)):
         paths |= {role if len(those) == 1 else f"{role}_{k}": path for k, path in enumerate(those)}
+    if spec.channel is not None:
+        paths["channel"] = spec.channel
     if spec.choice is not None and spec.choice.incumbent is not None:
         paths["constant"] = spec.choice.incumbent
     return {role: open_artifact(Path(path)) for role, path in paths.items()}

@@ -19,12 +19,16 @@ PLACES = (
     "table",
     "logits",
     "ratios",
+    "channel",
+    "judges",
     "alone",
     "log_every",
     "checkpoint_seconds",
     "evaluation_rows",
     "cache_bytes",
 )
+# What decides the numbers of a channel, beside its parents.
+CHANNEL_ARGUMENTS = ("training", "folds", "data_seed")
 # Raised when the same spec and parents are to give other parameters than before.
 TRAINING = 2
 # Raised when stored ratios are to hold more than before.
@@ -75,11 +79,14 @@ class RunSpec:
 
     Paths are artifact versions. Data and order come from `data_seed`, a student from its model seed: one, or one for
     each member of an `ensemble`, trained and stopped on its own; the model is then the mean of their probabilities.
-    With `folds` > 1 the rows of `fold` teach nothing. A `choice` has a student for each candidate. A run of the kind
-    "ratios" leaves the ratio of every row of `ratio_splits` behind, averaged over `snapshots` states of its second
-    half. `exact_sums` takes the steps of float32 parameters in float64, so that the order of a sum, and with it the
-    number of workers or of students side by side, is lost in the rounding. `alone`: rows count for this student as for
-    no other, so that it shares no pack. `arguments()` is what the artifact's digest covers: all but PLACES.
+    With `folds` > 1 the rows of `fold` teach nothing; with `held_out` the best epoch is chosen on them, not on valid. A
+    `choice` has a student for each candidate. A run of the kind "ratios" leaves the ratio of every row of
+    `ratio_splits` behind, averaged over `snapshots` states of its second half; one of the kind "channels" fits a
+    channel to the rows of `splits` with the students `judges`, one per fold, and trains nothing. With a `channel` the
+    labels of outer and valid rows are denoised. `exact_sums` takes the steps of float32 parameters in float64, so that
+    the order of a sum, and with it the number of workers or of students side by side, is lost in the rounding.
+    `alone`: rows count for this student as for no other, so that it shares no pack. `arguments()` is what the
+    artifact's digest covers: all but PLACES.
     """
 
     name: str
@@ -90,9 +97,12 @@ class RunSpec:
     table: str
     logits: tuple[str, ...] = ()
     ratios: tuple[str, ...] = ()
+    channel: str | None = None
+    judges: tuple[str, ...] = ()
     splits: tuple[str, ...] = ("train",)
     fold: int = 0
     folds: int = 1
+    held_out: bool = False
     outer_split: str = "outer"
     model: Mapping[str, Any] = field(default_factory=dict)
     optimizer: OptimizerSpec = field(default_factory=lambda: OptimizerSpec(kind="adam", learning_rate=1e-3))
@@ -126,9 +136,12 @@ class RunSpec:
         What the rule does not use is left out, so that a change of it redoes no other run.
         """
         values = {"training": TRAINING, **asdict(self)}
+        if self.kind == "channels":
+            return {name: values[name] for name in CHANNEL_ARGUMENTS} | {"splits": list(self.splits)}
         values |= {"stored": STORED} if self.kind == "ratios" else {}
         unused = [] if self.rule["kind"] in LEARNED_RULES else ["fusion", "outer_split"]
         unused += ["fold", "folds"] if self.folds == 1 else []
+        unused += ["held_out"] if not self.held_out else []
         unused += ["temperature"] if self.rule["kind"] == "labels" or self.choice is not None else []
         unused += ["choice"] if self.choice is None else []
         unused += ["ratio_splits", "snapshots"] if self.kind != "ratios" else []

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from tgeokd_ray.feed.batches import Rows
 from tgeokd_ray.objectives.hypergradient import InnerStep, fusion_gradient
-from tgeokd_ray.objectives.losses import cross_entropy, source_losses
+from tgeokd_ray.objectives.losses import cross_entropy, soft_cross_entropy, source_losses
 from tgeokd_ray.objectives.optimizers import Optimizer
 from tgeokd_ray.objectives.points import Context, Points, teacher_share
 from tgeokd_ray.objectives.rule_pack import RulePack
@@ -77,6 +77,7 @@ class Problem:
             labels=rows.labels,
             class_means=self.class_means,
             row_weights=self.row_weights(rows),
+            offset=rows.offset.squeeze(-1) if rows.offset.shape[1] else None,
             ratio_logits=rows.ratios[..., :-1],
             ratio_gates=rows.ratios[..., -1],
         )
@@ -92,9 +93,12 @@ class Problem:
         return source_losses(logits, teachers, rows.labels, temperature=self.temperature)
 
     def outer_loss(self, theta: Tensors, rows: Rows) -> Tensor:
-        """Cross-entropy of the outer rows (paper, eq. 4): weighted mean over the local rows, summed over the pack."""
-        weights = self.row_weights(rows)
-        losses = cross_entropy(self.logits(theta, rows), rows.labels) * weights
+        """Cross-entropy of the outer rows (paper, eq. 4), with a channel to denoised labels: weighted mean over the
+        local rows, summed over the pack."""
+        weights, logits = self.row_weights(rows), self.logits(theta, rows)
+        denoised = rows.targets.shape[1] > 0
+        losses = soft_cross_entropy(logits, rows.targets) if denoised else cross_entropy(logits, rows.labels)
+        losses = losses * weights
         return losses.sum() / weights.sum().clamp_min(torch.finfo(losses.dtype).tiny)
 
 
