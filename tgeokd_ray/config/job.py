@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from tgeokd_ray.tables.card_damage import Damage
 from tgeokd_ray.tables.cards import SPLITS
 from tgeokd_ray.tables.validation import Strict, raise_all
 
@@ -226,10 +227,11 @@ class Distill(Strict):
 
 
 class Job(Strict):
-    """One distillation job, from raw files to a table of results."""
+    """One distillation job, from raw files to a table of results. `damage` is that of the card where it has one."""
 
     card: str = "synthetic_ctr"
     data: tuple[str, ...] = ()
+    damage: Damage | None = None
     root: str = "artifacts"
     run: str | None = None
     workers: int = 1

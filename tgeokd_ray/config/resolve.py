@@ -43,11 +43,12 @@ def resolve(
     defaults: Mapping[str, Any] | None = None,
     own_card: OwnCard | None = None,
 ) -> tuple[Job, Card]:
-    """The job and its card.
+    """The job and its card, with the damage of the job.
 
-    Order, later wins: built-in defaults, `defaults` of the command, the card's `defaults`, `config` (a YAML file),
-    `quick`, options that are not None, `settings` (`key.path=value`). Where nobody names a card, `own_card` of the root
-    is taken if there is one. ConfigError lists every unknown key and bad value of all sources, each with its source.
+    Order, later wins: built-in defaults, `defaults` of the command, the card's `defaults` and `damage`, `config` (a
+    YAML file), `quick`, options that are not None, `settings` (`key.path=value`). Where nobody names a card,
+    `own_card` of the root is taken if there is one. ConfigError lists every unknown key and bad value of all sources,
+    each with its source.
     """
     above, problems = _told(options, config, settings, quick)
     # Laid under everything, so that changing one key of the teacher's model keeps the teacher's other defaults.
@@ -57,18 +58,25 @@ def resolve(
     card = None
     if own_card is not None and not given and isinstance(told["root"], str) and not problems:
         path, card = own_card(told["root"])
-        below.append(Source({"card": path}))
+        below.append(Source({"card": path} | _damage(card)))
     elif isinstance(told["card"], str):
         try:
             card = load_card(told["card"])
-            below.append(Source(card.defaults, "defaults", told["card"]))
+            below += [Source(card.defaults, "defaults", told["card"]), Source(_damage(card), file=told["card"])]
         except ConfigError as error:
             problems += error.problems
     job, found = _validated([*below, *above])
     problems += found
+    if job is not None and card is not None:
+        wrong = source_of(("damage",), [*below, *above])
+        problems += [wrong.problem(f"damage.{text}") for text in card.problems_of(job.damage)]
     if problems or job is None or card is None:
         raise ConfigError(problems, fix=FIX)
-    return job, card
+    return job, card.model_copy(update={"damage": job.damage})
+
+
+def _damage(card: Card) -> dict[str, Any]:
+    return {} if card.damage is None else {"damage": card.damage.model_dump(mode="json")}
 
 
 def _told(

@@ -20,6 +20,7 @@ from tgeokd_ray.pipeline.import_logits import Importing, calibrated, import_logi
 from tgeokd_ray.pipeline.plans import students_plan, teacher_plan
 from tgeokd_ray.pipeline.precompute import Scoring, precompute
 from tgeokd_ray.pipeline.record import known_channel
+from tgeokd_ray.tables.card_damage import damage_told
 from tgeokd_ray.tables.cards import SPLITS, Card
 from tgeokd_ray.training.reuse import Plan, replay
 from tgeokd_ray.training.spec import Finished
@@ -71,6 +72,9 @@ class Chain:
                 table, _ = encode(self.card, files, self.root, engine_map, self.progress, onto=onto)
             stage.rows = sum(table.manifest.schema["rows"].values())
             self._told("encode", table, stage.reused)
+            damage = damage_told(table.manifest.schema)
+            if damage is not None:
+                self.progress.warned(f"{table.label} is damaged on purpose: {damage}")
             return table
 
     def check_splits(self, table: Artifact) -> None:

@@ -21,7 +21,7 @@ def check_card(card: Card, source: str, table: Artifact) -> None:
     """
     path, own = own_card(table)
     given, made = card.digest_arguments(), own.digest_arguments()
-    differing = [key for key in made if given[key] != made[key]]
+    differing = [key for key in given | made if given.get(key) != made.get(key)]
     if card.name != own.name:
         differing.insert(0, "name")
     if differing:

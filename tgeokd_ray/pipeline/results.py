@@ -45,7 +45,8 @@ def build_results(
     """All metrics are on the test split; one that is undefined is null, with a line in `warnings`, never NaN.
 
     The constant that was best on valid by the job's metric carries `chosen: true`. Classes go by their names in the
-    card; `table.display` has the names for reports of those that the card gives one. A warning is one line.
+    card; `table.display` has the names for reports of those that the card gives one; `table.damage` is there, as in the
+    manifest's schema, where the table is damaged on purpose. A warning is one line.
     """
     schema = table.manifest.schema
     lines = list(warnings)
@@ -79,6 +80,7 @@ def build_results(
             "rows": schema["rows"],
             "classes": schema["classes"],
             "display": dict(card.label.display),
+            **({"damage": schema["damage"]} if "damage" in schema else {}),
         },
         "models": models,
         "stages": [asdict(stage) for stage in stages],

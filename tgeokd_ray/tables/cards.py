@@ -7,7 +7,7 @@ its artifacts finished reads only the card.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -24,9 +24,10 @@ from tgeokd_ray.tables.card_columns import (
     repeated,
     with_defaults,
 )
+from tgeokd_ray.tables.card_damage import Damage, damage_problems
 from tgeokd_ray.tables.card_splits import SPLITS, Splits
 from tgeokd_ray.tables.card_yaml import read_yaml
-from tgeokd_ray.tables.validation import Strict, did_you_mean, raise_all, validated
+from tgeokd_ray.tables.validation import Grown, Strict, did_you_mean, raise_all, validated
 
 __all__ = [
     "LABEL",
@@ -116,7 +117,7 @@ class Checks(Strict):
     sha256: dict[str, str] = Field(default_factory=dict)
 
 
-class Card(Strict):
+class Card(Grown):
     """One dataset. Build it with `load_card`; a Card is plain data, frozen, and knows nothing of the files' content."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}$")
@@ -129,11 +130,14 @@ class Card(Strict):
     encoding: Encoding = Encoding()
     weight: Text | None = None
     splits: Splits
+    damage: Damage | None = None
     defaults: dict[str, Any] = Field(default_factory=dict)
     terms: str = ""
     publisher: str = ""
     citation: str = ""
     checks: Checks = Checks()
+
+    LATER: ClassVar[tuple[str, ...]] = ("damage",)
 
     @model_validator(mode="before")
     @classmethod
@@ -167,6 +171,7 @@ class Card(Strict):
             + [f"splits: a synthetic table has no column {n!r}" for n in deciding if self.format.kind == "synthetic"]
             + [f"column {name!r} is not in format.names{did_you_mean(name, roleless)}" for name in unnamed]
             + [f"format.names: {name!r} has no role; ignore it or name it under columns" for name in roleless]
+            + [f"damage.{problem}" for problem in self.problems_of(self.damage)]
         )
         return self
 
@@ -209,6 +214,11 @@ class Card(Strict):
         target], ...]} (the first period whose `until` is above the row's time); {"kind": "column", "salt", "column"}.
         """
         return self.splits.rules()
+
+    def problems_of(self, damage: Damage | None) -> list[str]:
+        """What of this damage does not fit the card."""
+        known = {"classes": self.label.classes, "numeric": self.numeric, "categorical": self.categorical}
+        return [] if damage is None else damage_problems(damage, **known, trusted=self.splits.trusted)
 
     def digest_arguments(self) -> dict[str, Any]:
         """Everything in the card that shapes the encoded table, ready for a digest: no texts, defaults or paths."""

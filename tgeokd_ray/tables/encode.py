@@ -17,6 +17,7 @@ from tgeokd_ray.artifacts import BASE, Artifact, FileEntry, Staging, raw_names, 
 from tgeokd_ray.errors import DataError, UserError
 from tgeokd_ray.events import Progress
 from tgeokd_ray.tables.cards import ROW_ID, SPLITS, Card
+from tgeokd_ray.tables.damaging import DamagedUnit, column_summary, damage_facts, damage_unit, merged_median
 from tgeokd_ray.tables.encoders import Partial, fit_encoder, fit_partial
 from tgeokd_ray.tables.growth import check_growth, check_new_ids, grown_schema, table_shards
 from tgeokd_ray.tables.ingest import (
@@ -58,8 +59,9 @@ def encode(
 ) -> tuple[Artifact, bool]:
     """(ROOT/tables/NAME of these files, whether it was there already).
 
-    Encoders see train rows only. Memory does not grow with the number of rows: a few units are in it at a time. Killed
-    anywhere, the same call goes on: raw units lie in a staging folder of their own, which goes once the table is there.
+    Damage that the card asks for is done first. Encoders see train rows only. Memory does not grow with the number of
+    rows: a few units are in it at a time. Killed anywhere, the same call goes on: raw units lie in a staging folder of
+    their own, which goes once the table is there.
     DataError with the problems of all files, for repeated row ids, and for a class that the train rows lack. With
     `onto`, a table of this card, `files` are new ones: its encoders are used, its shards are taken over by reference.
     """
@@ -77,12 +79,13 @@ def encode(
         staging(root, KIND, name, arguments={"raw units of": stage.inputs}, parents={}) as scratch,
     ):
         work = _Work(card, stage, scratch, engine_map, progress, onto)
-        units = work.ingest(ingest_plan(card, paths, first=0 if onto is None else len(raw_names(onto))))
+        read = work.ingest(ingest_plan(card, paths, first=0 if onto is None else len(raw_names(onto))))
         if table_inputs(card, paths, root) != arguments:
             raise DataError("a raw file changed while it was read", fix="run the same command again")
+        units, damage = work.damage(read)
         encoders, entries = work.fit(units)
         shards = work.transform(units, entries)
-        schema = work.schema(units, encoders, shards)
+        schema = work.schema(units, encoders, shards) | damage
         schema = schema if onto is None else grown_schema(schema, onto, paths)
         artifact = stage.commit(schema, {"raw_rows": sum(unit.rows for unit in units)})
         shutil.rmtree(scratch.folder.parent, ignore_errors=True)
@@ -145,6 +148,26 @@ class _Work:
         without = f", {unlabelled} in train without a label" if unlabelled else ""
         self.progress.finished("ingest", f"{sum(unit.rows for unit in units)} rows{without}")
         return units
+
+    def damage(self, units: Sequence[RawUnit]) -> tuple[Sequence[RawUnit], dict[str, Any]]:
+        """The units with the damage that the card asks for, and what the schema says of it; their truth is added."""
+        damage, scratch = self.card.damage, self.scratch.folder
+        if damage is None:
+            return units, {}
+        median = None
+        if damage.where is not None and damage.where.kind == "above_median":
+            summaries = self.map(partial(column_summary, damage.where.column, scratch), units, stage="median")
+            median = merged_median(values(summaries))
+        items = [NumberedUnit(index, unit) for index, unit in enumerate(units)]
+        self.progress.started("damage", sum(unit.rows for unit in units))
+        done: list[DamagedUnit] = []
+        work = partial(damage_unit, self.card, median, scratch, self.stage.folder)
+        for one in values(self.map(work, items, stage="damage")):
+            self.stage.add(one.truth)
+            self.progress.advanced("damage", one.unit.rows)
+            done.append(one)
+        self.progress.finished("damage", f"{sum(sum(one.flipped) for one in done)} labels wrong")
+        return [one.unit for one in done], damage_facts(damage, median, done)
 
     def fit(self, units: Sequence[RawUnit]) -> tuple[Encoders, list[FileEntry]]:
         """The encoders and their files in the table; those that an earlier attempt wrote, and those of the table that

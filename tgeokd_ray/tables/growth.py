@@ -22,8 +22,10 @@ def table_shards(table: Artifact) -> list[FileEntry]:
 
 
 def check_growth(card: Card, base: Artifact, paths: Sequence[Path], digests: Sequence[str]) -> None:
-    """ConfigError for a synthetic table, which has no files to come, and for files that are in the table already, by
-    their names or by their `digests` (sha256)."""
+    """ConfigError for a synthetic table, which has no files to come, for one that is damaged on purpose, and for files
+    that are in the table already, by their names or by their `digests` (sha256)."""
+    if card.damage is not None or "damage" in base.manifest.schema:
+        raise ConfigError(f"{base.label} is damaged on purpose: it does not grow", fix="encode all files anew")
     if card.format.kind == "synthetic":
         raise ConfigError(f"{base.label} is synthetic: it does not grow", fix="raise format.rows in its card")
     there = set(raw_names(base))

@@ -83,13 +83,18 @@ class Piece:
 
     def unit(self, file: str, source: str, num_classes: int) -> RawUnit:
         """The facts of the unit that holds these rows as `file`."""
-        labels, codes = self.typed[LABEL].to_numpy(), self.typed[SPLIT].to_numpy()
-        known = labels != UNLABELLED
-        cells = codes[known].astype(np.int64) * num_classes + labels[known]
-        counts = np.bincount(cells, minlength=len(SPLITS) * num_classes).reshape(len(SPLITS), num_classes).tolist()
-        places = self.places
-        found = tuple(map(tuple, counts))
-        return RawUnit(file, source, self.raw_rows, found, int((~known).sum()), places.trusted, places.left_out)
+        counts, places = class_counts(self.typed, num_classes), self.places
+        unlabelled = int((self.typed[LABEL].to_numpy() == UNLABELLED).sum())
+        return RawUnit(file, source, self.raw_rows, counts, unlabelled, places.trusted, places.left_out)
+
+
+def class_counts(typed: pa.Table, num_classes: int) -> tuple[PerSplit, ...]:
+    """Rows of each class in each split, `[split][class]`; rows without a label are in none."""
+    labels, codes = typed[LABEL].to_numpy(), typed[SPLIT].to_numpy()
+    known = labels != UNLABELLED
+    cells = codes[known].astype(np.int64) * num_classes + labels[known]
+    counts = np.bincount(cells, minlength=len(SPLITS) * num_classes).reshape(len(SPLITS), num_classes)
+    return tuple(map(tuple, counts.tolist()))
 
 
 def ingest_plan(card: Card, files: Sequence[Path], first: int = 0) -> list[IngestItem]:

@@ -4,52 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from pydantic import Field
 
 from tgeokd_ray.errors import ConfigError, DataError, Problem
 from tgeokd_ray.hashing import key, shares
-from tgeokd_ray.tables.card_columns import Text
+from tgeokd_ray.tables.card_damage import Damage, Damageable, Region
 from tgeokd_ray.tables.regimes.regime import Ints
 from tgeokd_ray.tables.text_hash import text_hash
-from tgeokd_ray.tables.validation import Strict, did_you_mean
+from tgeokd_ray.tables.validation import did_you_mean
+
+__all__ = [
+    "REGIONS",
+    "Damage",
+    "Damageable",
+    "Marks",
+    "Region",
+    "damaged",
+    "flip",
+    "inside_region",
+    "marks",
+]
 
 Flags = NDArray[np.bool_]
 TRUE, REGION, FLIPPED = "true_label", "region", "flipped"
-
-
-Damageable = Literal["train", "outer", "valid"]
-
-
-class Region(Strict):
-    """Rows told apart by one column: the hash of its value is even, or the number is above the column's median.
-
-    `salt` gives another hash, so another half of the values. A missing number is not above; a missing text counts as
-    the empty one.
-    """
-
-    kind: Literal["hash_even", "above_median"]
-    column: Text
-    salt: str = ""
-
-
-class Damage(Strict):
-    """What is done to a table: rows of the classes `hidden` leave the split `teacher`; in the region `where` (all rows
-    without one) a share `flip` of the labels is replaced by another class, evenly, in rows of `splits` only.
-
-    Which rows are flipped, and to what, is a pure function of row id and `seed`.
-    """
-
-    hidden: tuple[Text, ...] = ()
-    flip: Annotated[float, Field(ge=0, le=1)] = 0.0
-    where: Region | None = None
-    splits: tuple[Damageable, ...] = ("train",)
-    seed: int = 0
+REGIONS = ("undamaged", "labels damaged", "class hidden from the teacher", "labels damaged, class hidden")
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,11 +45,26 @@ class Marks:
     given: Ints
     unseen: Flags
 
+    @property
+    def region(self) -> Ints:
+        """[N]: an index into `REGIONS`."""
+        return self.inside + 2 * self.unseen.astype(np.int64)
 
-def marks(damage: Damage, features: pa.Table, ids: Ints, labels: Ints, classes: Sequence[str]) -> Marks:
-    """The marks of rows with row `ids` [N] and class indices `labels` [N].
 
-    ConfigError for a hidden class or a column that there is not, and for a median of texts.
+def marks(
+    damage: Damage,
+    features: pa.Table,
+    ids: Ints,
+    labels: Ints,
+    classes: Sequence[str],
+    *,
+    median: float | None = None,
+) -> Marks:
+    """The marks of rows with row `ids` [N] and class indices `labels` [N], below 0 for a row without a label.
+
+    Such a row may be inside, but it is neither flipped nor unseen. `median` is that of the region's column where the
+    features are not all rows that it is of. ConfigError for a hidden class or a column that there is not, and for a
+    median of texts.
     """
     strange = [name for name in damage.hidden if name not in classes]
     if strange:
@@ -77,13 +74,14 @@ def marks(damage: Damage, features: pa.Table, ids: Ints, labels: Ints, classes: 
         )
     inside = np.full(len(ids), damage.flip > 0)
     if damage.where is not None:
-        inside &= inside_region(damage.where, features)
+        inside &= inside_region(damage.where, features, median)
     flipped, given = flip(inside, damage.flip, ids, labels, len(classes), damage.seed)
     return Marks(inside, flipped, given, np.isin(labels, [classes.index(name) for name in damage.hidden]))
 
 
-def inside_region(region: Region, features: pa.Table) -> Flags:
-    """[N]: which rows are in the region. ConfigError for a column that there is not, and for a median of texts."""
+def inside_region(region: Region, features: pa.Table, median: float | None = None) -> Flags:
+    """[N]: which rows are in the region; the `median` is that of these rows unless given, and no row is above one that
+    is NaN. ConfigError for a column that there is not, and for a median of texts."""
     names = features.column_names
     if region.column not in names:
         what = f"damage.where: there is no column {region.column!r}{did_you_mean(region.column, names)}"
@@ -97,14 +95,16 @@ def inside_region(region: Region, features: pa.Table) -> Flags:
             fix="name a numeric column, or kind: hash_even",
         )
     numbers = pc.fill_null(column.cast(pa.float64()), np.nan).to_numpy()
-    known = numbers[~np.isnan(numbers)]
-    return np.asarray(numbers > np.median(known)) if len(known) else np.zeros(len(numbers), bool)
+    if median is None:
+        known = numbers[~np.isnan(numbers)]
+        median = float(np.median(known)) if len(known) else np.nan
+    return np.asarray(numbers > median)
 
 
 def flip(inside: Flags, share: float, ids: Ints, labels: Ints, num_classes: int, seed: int) -> tuple[Flags, Ints]:
     """(flipped [N], labels [N] with a share of those inside replaced by another class, all equally likely)."""
     words = ids.astype(np.uint64)
-    flipped = inside & (shares(words, key("flip", seed)) < share)
+    flipped = inside & (labels >= 0) & (shares(words, key("flip", seed)) < share)
     step = 1 + (shares(words, key("flip to", seed)) * (num_classes - 1)).astype(np.int64)
     return flipped, np.where(flipped, (labels + step) % num_classes, labels)
 

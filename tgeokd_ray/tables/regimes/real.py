@@ -16,11 +16,10 @@ import pyarrow as pa
 from tgeokd_ray.errors import ConfigError, Problem
 from tgeokd_ray.tables.cards import LABEL, Card
 from tgeokd_ray.tables.readers import read_frames
-from tgeokd_ray.tables.regimes.damage import Damage, Damageable, Marks, Region, flip, marks
+from tgeokd_ray.tables.regimes.damage import REGIONS, Damage, Damageable, Marks, Region, flip, marks
 from tgeokd_ray.tables.regimes.regime import Ints, Regime, Sizes, one_teacher, shuffled, student, teacher
 
 NOISY: tuple[Damageable, ...] = ("train", "outer", "valid")
-REGIONS = ("undamaged", "labels damaged", "class hidden from the teacher", "labels damaged, class hidden")
 LOG = {"kind": "log1p", "missing_flag": False}
 HASHED = {"buckets": 1024}  # ids that do not depend on the few train rows, so that the teacher knows all values
 
@@ -184,7 +183,7 @@ def _regime(
         features=features,
         true=labels,
         given=found.given,
-        region=found.inside + 2 * found.unseen.astype(np.int64),
+        region=found.region,
         regions=REGIONS,
         logits=None,
         test=test,
