@@ -15,7 +15,7 @@ from tgeokd_ray.metrics.intervals import paired_difference
 from tgeokd_ray.pipeline.engine import LocalEngine
 from tgeokd_ray.pipeline.study import Study, run_study
 from tgeokd_ray.pipeline.study_cell import Cell, StudyCell
-from tgeokd_ray.pipeline.study_summary import summarise
+from tgeokd_ray.pipeline.study_summary import nothing_to_win, summarise
 from tgeokd_ray.report.study import study_table
 
 SETTINGS = (
@@ -96,6 +96,30 @@ def test_the_learner_falls_back_to_the_constant_that_is_better_on_valid() -> Non
     assert found["tgeo"]["nll_vs_constant"] == 0.0
 
 
+def against(reference: tuple[float, float], learned: tuple[float, float]) -> list[str]:
+    """The notes on two seeds, of test NLL of the reference and the learner where the constant has .5 and .6."""
+    cells = [
+        cell(k, student("constant-0.5", 0.9, c), student("reference", 0.5, r), student("ada", 0.5, u))
+        for k, (c, r, u) in enumerate(zip((0.5, 0.6), reference, learned, strict=True))
+    ]
+    rows, _ = summarise(cells)
+    assert rows[0]["rule"] == "reference"
+    return nothing_to_win(rows)
+
+
+def test_where_the_reference_gains_nothing_a_win_needs_an_explanation() -> None:
+    assert against((0.4, 0.501), (0.3, 0.401)) == [], "there is something to win"
+    (note,) = against((0.45, 0.65), (0.4, 0.501))
+    mean, low, high = paired_difference((0.45, 0.65), (0.5, 0.6))
+    told = f"({mean:+.4f}, {low:+.4f} to {high:+.4f})"
+    assert note == f"d: the reference ratio gains nothing {told}; a win needs an explanation: ada"
+    (note,) = against((0.6, 0.701), (0.45, 0.65))
+    assert note.endswith("; a win would need an explanation"), "the reference is worse, and nobody wins"
+    (alone,) = nothing_to_win(summarise([cell(0, student("constant-0.5", 1, 0.5), student("reference", 1, 0.5))])[0])
+    assert alone == "d: the reference ratio gains nothing (+0.0000); a win would need an explanation"
+    assert nothing_to_win(summarise([cell(0, *CELLS[0]["students"])])[0]) == []
+
+
 def test_a_cell_that_failed_and_a_student_that_failed_are_told() -> None:
     broken = {"dataset": "d", "seed": 2, "error": "data: no rows"}
     half = cell(1, *CELLS[1]["students"][:3], {"name": "tgeo", "error": "not finite"})
@@ -125,7 +149,11 @@ def test_a_small_study_writes_its_rows_and_is_not_run_again(tmp_path: Path, caps
     assert results == json.loads((tmp_path / "s" / "study.json").read_text())
     rules = [row["rule"] for row in results["rows"]]
     assert sorted(rules) == ["ada", "constant", "labels", "permuted", "reference", "tgeo", "tgeo.each"]
-    assert [row["rule"] for row in pq.read_table(tmp_path / "s" / "study.parquet").to_pylist()] == rules
+    assert rules[0] == "reference"
+    stored = pq.read_table(tmp_path / "s" / "study.parquet").to_pylist()
+    assert [(row["rule"], row["oracle_vs_constant"]) for row in stored] == [
+        (row["rule"], row["oracle_vs_constant"]) for row in results["rows"]
+    ]
     assert all(0 < row["nll"] < 3 and 0 < row["auc"] < 1 for row in results["rows"])
     from rich.console import Console
 
@@ -133,6 +161,10 @@ def test_a_small_study_writes_its_rows_and_is_not_run_again(tmp_path: Path, caps
     shown = capsys.readouterr().out
     assert shown.count("synth.soft") == 1
     assert "against constant" in shown
+    assert shown.index("reference") < shown.index("labels")
+    assert "note: " not in shown
+    study_table(results | {"notes": ["d: nothing to win"]}, Console(width=200))
+    assert "note: d: nothing to win" in capsys.readouterr().out
     monkeypatch.setattr(StudyCell, "__call__", None)
     assert study(tmp_path)["rows"] == results["rows"], "its cells are there"
 

@@ -14,7 +14,7 @@ from tgeokd_ray.events import Progress
 from tgeokd_ray.hashing import key
 from tgeokd_ray.pipeline.engine import Engine
 from tgeokd_ray.pipeline.study_cell import Cell, StudyCell
-from tgeokd_ray.pipeline.study_summary import summarise
+from tgeokd_ray.pipeline.study_summary import nothing_to_win, summarise
 from tgeokd_ray.tables.regimes.catalogue import NAMES, table_of
 from tgeokd_ray.tables.validation import did_you_mean
 
@@ -80,6 +80,7 @@ def run_study(
             "format": FORMAT,
             "name": study.name,
             "rows": rows,
+            "notes": nothing_to_win(rows),
             "warnings": failed,
             "extra": {"settings": list(cell.settings), "seconds": round(time.monotonic() - began, 1)},
         }

@@ -15,6 +15,7 @@ from tgeokd_ray.training.spec import HIGHER_IS_BETTER
 
 FIGURES = ("nll", "auc", "accuracy")
 CONSTANT, LEARNED, EACH = "constant", "tgeo", "tgeo.each"
+NOTHING = 1e-4  # nats
 Figures = Mapping[str, Any]
 
 
@@ -22,8 +23,8 @@ def summarise(cells: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]],
     """One row for each dataset and rule, as study.json has them, and a line for all that failed.
 
     A row compares a rule with the constant chosen on the same seeds, `nll_vs_constant` with its 95 % interval by
-    Student's t over the seeds (null for one seed); `tgeo.each` is the learner when each seed chooses alone. A dataset
-    with a seed that failed is told by the seeds that are left.
+    Student's t over the seeds (null for one seed); `tgeo.each` is the learner when each seed chooses alone. The
+    reference comes first. A dataset with a seed that failed is told by the seeds that are left.
     """
     rows: list[dict[str, Any]] = []
     failed = [f"{cell['dataset']}, seed {cell['seed']}: {cell['error']}" for cell in cells if "error" in cell]
@@ -37,6 +38,30 @@ def summarise(cells: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]],
     return rows, failed
 
 
+def nothing_to_win(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line for each dataset whose reference ratio is not better than the constant: a win there needs an explanation.
+
+    Not better: its interval includes 0 or lies above, or for one seed the difference is above -.0001 nats. The line
+    names the rules that win.
+    """
+    lines = []
+    for reference in rows:
+        if reference["rule"] == REFERENCE and not _wins(reference):
+            found = [r["rule"] for r in rows if r["dataset"] == reference["dataset"] and _wins(r)]
+            told = f"{reference['nll_vs_constant']:+.4f}"
+            if reference["low"] is not None:
+                told += f", {reference['low']:+.4f} to {reference['high']:+.4f}"
+            win = f"a win needs an explanation: {', '.join(found)}" if found else "a win would need an explanation"
+            lines.append(f"{reference['dataset']}: the reference ratio gains nothing ({told}); {win}")
+    return lines
+
+
+def _wins(row: Mapping[str, Any]) -> bool:
+    if row["high"] is not None:
+        return bool(row["high"] < 0)
+    return row["nll_vs_constant"] is not None and row["nll_vs_constant"] < -NOTHING
+
+
 def _dataset(dataset: str, cells: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     metric = cells[0]["metric"]
     options = _options(cells)
@@ -45,16 +70,16 @@ def _dataset(dataset: str, cells: Sequence[Mapping[str, Any]]) -> Iterator[dict[
     if LEARNED in best:  # every constant is a candidate, too
         options[LEARNED] |= {("strength 0", *key): found for key, found in options[CONSTANT].items()}
         best[LEARNED] = _best(options[LEARNED], metric)
-    for rule, chosen in best.items():
+    for rule, chosen in sorted(best.items(), key=lambda item: item[0] != REFERENCE):
         found = options[rule][chosen]
         row = {"dataset": dataset, "rule": rule, "seeds": len(found), "chosen": ", ".join(map(str, chosen))}
         row |= {name: _mean([one["test"].get(name) for one in found]) for name in FIGURES}
         for name in FIGURES:
             row |= _against(name, found, constant)
         row |= {"low": row["nll_low"], "high": row["nll_high"]}
-        if REFERENCE in best and rule != REFERENCE:
-            reference = options[REFERENCE][best[REFERENCE]]
-            row["oracle_vs_constant"] = _against("nll", reference, constant)["nll_vs_constant"]
+        reference = options[REFERENCE][best[REFERENCE]] if REFERENCE in best else None
+        gain = None if reference is None else _against("nll", reference, constant)["nll_vs_constant"]
+        row["oracle_vs_constant"] = gain
         row["correlation"] = _correlations(cells) if rule == LEARNED else None
         yield row
 

@@ -16,7 +16,8 @@ from tgeokd_ray.report.wording import MISSING, fixed, printable
 
 def study_table(study: Mapping[str, Any], console: Console) -> None:
     """NLL, AUC and accuracy on test, and the NLL minus that of the constant chosen on the same seeds, with its 95 %
-    interval over them; bold where it excludes 0 and is better. Below stand the warnings."""
+    interval over them; bold where it excludes 0 and is better. Of each dataset, the reference ratio comes first: what
+    there is to win. Below stand the notes, on datasets where that is nothing, and the warnings."""
     table = Table(box=box.SIMPLE_HEAD, title=Text("NLL against the best constant"), title_justify="left")
     for heading in ("dataset", "rule"):
         table.add_column(heading)
@@ -35,8 +36,8 @@ def study_table(study: Mapping[str, Any], console: Console) -> None:
         table.add_row(*cells, *figures, difference, _interval(row), _share(row), str(row["chosen"]))
     with wide(console):
         console.print(table)
-    for warning in study["warnings"]:
-        line = Text.assemble(("warning: ", "yellow"), printable(warning, console.encoding))
+    for kind, text in [*(("note", n) for n in study["notes"]), *(("warning", w) for w in study["warnings"])]:
+        line = Text.assemble((f"{kind}: ", "yellow"), printable(text, console.encoding))
         console.print(line, soft_wrap=True, highlight=False)
 
 
