@@ -1,8 +1,10 @@
-"""Figures of the method: hypergradients and look-ahead against their oracles.
+"""Figures of the method: hypergradients and look-ahead against their oracles, noisy labels, rows without a label.
 
-python benchmarks/method.py [hypergradient look_ahead noisy] [--quick] [--json]
+python benchmarks/method.py [hypergradient look_ahead noisy unlabelled] [--quick] [--json]
 
-noisy: labels that are wrong in outer and valid rows, too, on regimes; real tables as in benchmarks/quality.py.
+noisy: labels that are wrong in outer and valid rows, too, on regimes. unlabelled: what train rows without a label are
+worth, on Criteo; under TGEOKD_ROOT, where it is set, its artifacts are kept, so that it goes on where it was cut off.
+Real tables as in benchmarks/quality.py.
 """
 
 from __future__ import annotations
@@ -12,7 +14,15 @@ from figures import main
 from method_hypergradient import hypergradient
 from method_look_ahead import look_ahead_figures
 from method_noisy import noisy
+from method_unlabelled import unlabelled
+
+MEASURES = {
+    "hypergradient": hypergradient,
+    "look_ahead": look_ahead_figures,
+    "noisy": noisy,
+    "unlabelled": unlabelled,
+}
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    main("Figures of the method.", {"hypergradient": hypergradient, "look_ahead": look_ahead_figures, "noisy": noisy})
+    main("Figures of the method.", MEASURES)
