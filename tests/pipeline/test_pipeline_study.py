@@ -164,7 +164,12 @@ def test_a_small_study_writes_its_rows_and_is_not_run_again(tmp_path: Path, caps
     assert shown.index("reference") < shown.index("labels")
     assert "note: " not in shown
     study_table(results | {"notes": ["d: nothing to win"]}, Console(width=200))
-    assert "note: d: nothing to win" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "note: d: nothing to win" in shown
+    assert "%" in shown.partition("chosen on valid")[2]
+    nothing = [row | {"low": -0.1, "high": 0.1} for row in results["rows"]]
+    study_table(results | {"rows": nothing}, Console(width=200))
+    assert "%" not in capsys.readouterr().out.partition("chosen on valid")[2], "no share of nothing"
     monkeypatch.setattr(StudyCell, "__call__", None)
     assert study(tmp_path)["rows"] == results["rows"], "its cells are there"
 

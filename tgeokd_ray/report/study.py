@@ -24,6 +24,8 @@ def study_table(study: Mapping[str, Any], console: Console) -> None:
     for heading in ("seeds", "NLL", "AUC", "accuracy", "against constant", "95 % interval", "of the reference"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("chosen on valid")
+    # Of nothing there is no share.
+    nothing = {row["dataset"] for row in study["rows"] if row["rule"] == "reference" and (row["high"] or -1) >= 0}
     before = None
     for row in study["rows"]:
         if before not in (None, row["dataset"]):
@@ -33,7 +35,8 @@ def study_table(study: Mapping[str, Any], console: Console) -> None:
         cells = [printable(text, console.encoding) for text in (shown, row["rule"])]
         figures = [str(row["seeds"]), *(fixed(row[name]) for name in ("nll", "auc", "accuracy"))]
         difference = Text(_signed(row["nll_vs_constant"]), style="bold" if (row["high"] or 0) < 0 else "")
-        table.add_row(*cells, *figures, difference, _interval(row), _share(row), str(row["chosen"]))
+        share = MISSING if row["dataset"] in nothing else _share(row)
+        table.add_row(*cells, *figures, difference, _interval(row), share, str(row["chosen"]))
     with wide(console):
         console.print(table)
     for kind, text in [*(("note", n) for n in study["notes"]), *(("warning", w) for w in study["warnings"])]:
