@@ -3,8 +3,7 @@
 python benchmarks/method.py [hypergradient look_ahead noisy unlabelled] [--quick] [--json]
 
 noisy: labels that are wrong in outer and valid rows, too, on regimes. unlabelled: what train rows without a label are
-worth, on Criteo; under TGEOKD_ROOT, where it is set, its artifacts are kept, so that it goes on where it was cut off.
-Real tables as in benchmarks/quality.py.
+worth, on Criteo. Real tables, and TGEOKD_ROOT, as in benchmarks/quality.py.
 """
 
 from __future__ import annotations
