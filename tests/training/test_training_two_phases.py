@@ -48,7 +48,8 @@ def choosing(small, ratios: str, points: list[dict[str, float]], **changes: obje
 
 def stored(finished: Finished) -> dict[int, list[float]]:
     files = sorted(Path(finished.artifact).rglob("*.parquet"))
-    return {int(i): r for f in files for i, r in zip(*pq.read_table(f).to_pydict().values(), strict=True)}
+    tables = [pq.read_table(file, columns=["row_id", "ratio"]).to_pydict() for file in files]
+    return {i: r for table in tables for i, r in zip(table["row_id"], table["ratio"], strict=True)}
 
 
 @pytest.fixture
