@@ -105,14 +105,8 @@ def test_the_run_folder_is_complete(whole) -> None:  # type: ignore[no-untyped-d
 def test_every_artifact_verifies_with_its_parents(whole) -> None:  # type: ignore[no-untyped-def]
     _, _, root = whole
     artifacts = list_artifacts(root)
-    assert {artifact.kind for artifact in artifacts} == {
-        "tables",
-        "teachers",
-        "logits",
-        "evidence",
-        "ratios",
-        "students",
-    }
+    kinds = {artifact.kind for artifact in artifacts}
+    assert kinds == {"tables", "teachers", "logits", "evidence", "ratios", "students"}
     for artifact in artifacts:
         assert verify(artifact.path) == ([], [])
 
