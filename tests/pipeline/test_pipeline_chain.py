@@ -19,11 +19,9 @@ from tgeokd_ray.errors import ConfigError, DataError, ProvenanceError, ResourceE
 from tgeokd_ray.events import Silent
 from tgeokd_ray.feed.table import EncodedTable
 from tgeokd_ray.pipeline.job import Place, run_job, run_stage
-from tgeokd_ray.pipeline.plans import Grid, StudentsPlan, chosen
 from tgeokd_ray.pipeline.predict import predict
 from tgeokd_ray.tables.cards import PACKAGED
 from tgeokd_ray.training.assess import assess
-from tgeokd_ray.training.spec import Finished, RunSpec
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LOCAL = Place(local=True)
@@ -105,14 +103,8 @@ def test_the_run_folder_is_complete(whole) -> None:  # type: ignore[no-untyped-d
 def test_every_artifact_verifies_with_its_parents(whole) -> None:  # type: ignore[no-untyped-def]
     _, _, root = whole
     artifacts = list_artifacts(root)
-    assert {artifact.kind for artifact in artifacts} == {
-        "tables",
-        "teachers",
-        "logits",
-        "evidence",
-        "ratios",
-        "students",
-    }
+    kinds = {artifact.kind for artifact in artifacts}
+    assert kinds == {"tables", "teachers", "logits", "evidence", "ratios", "students"}
     for artifact in artifacts:
         assert verify(artifact.path) == ([], [])
 
@@ -248,29 +240,6 @@ def test_class_means_are_the_mean_teacher_distribution_of_train_rows(whole) -> N
     assert logits.manifest.schema["class_counts"] == np.bincount(labels).tolist()
     splits = {entry.extra["split"] for entry in logits.manifest.files if "split" in entry.extra}
     assert splits == {"train", "outer", "valid", "test"}, "the teacher never scores its own rows"
-
-
-def finished(name: str, auc: float | None, error: DataError | None = None) -> Finished:
-    return Finished(name, "", "", {"valid": {"auc": auc}}, False, 0.0, error=error)
-
-
-def test_the_plan_sets_the_level_to_the_constant_that_won_on_valid() -> None:
-    def spec(name: str, **rule: object) -> RunSpec:
-        return RunSpec(name=name, kind="students", artifact=name, root="", folder="", table="", rule=rule)
-
-    constants = [spec(f"constant-{v:g}", kind="constant", value=v) for v in (0.25, 1.0)]
-    learned = spec("tgeo", kind="tgeo_one_step", level="chosen")
-    plan = StudentsPlan(
-        (spec("labels", kind="labels"), *constants), (), learned, "auc", Grid((1.0,), (0.0,), 0.0, False)
-    )
-    assert [s.name for s in plan([])] == ["labels", "constant-0.25", "constant-1"]
-    done = [finished("labels", 0.9), finished("constant-0.25", 0.6), finished("constant-1", 0.7)]
-    (learned,) = plan(done)
-    assert learned.rule["level"] == 0.95, "a level of 1 would leave nothing to learn"
-    done[1] = finished("constant-0.25", 0.8)
-    assert plan(done)[0].rule["level"] == 0.25
-    assert plan([*done, finished("tgeo", 0.8)]) == ()
-    assert chosen([finished("a", None), finished("b", 0.1, DataError("x"))], ["a", "b"], "auc") is None
 
 
 def test_a_student_of_a_synthetic_table_has_no_raw_rows_to_score(whole, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -189,6 +190,18 @@ def test_auto_asks_for_a_channel_by_the_evidence_and_words_of_a_user_count_more(
     refused, warnings = wants("synth.soft", "off")
     assert not refused
     assert "name trusted rows in the card" in warnings[0]
+
+
+def test_logits_of_some_splits_are_no_evidence_and_too_few_for_a_channel(tmp_path: Path) -> None:
+    train = SimpleNamespace(extra={"split": "train"})
+    logits = SimpleNamespace(manifest=SimpleNamespace(files=[train, SimpleNamespace(extra={})]))
+    table = SimpleNamespace(manifest=SimpleNamespace(schema={}))
+    for way in ("auto", "off"):
+        job, card = resolve({}, settings=[f"distill.channel={way}"])
+        assert not denoises(job, card.name, tmp_path, table, [logits], Silent())  # type: ignore[arg-type, list-item]
+    job, card = resolve({}, settings=["distill.channel=on"])
+    with pytest.raises(ConfigError, match=r"logits.*got no outer"):
+        denoises(job, card.name, tmp_path, table, [logits], Silent())  # type: ignore[arg-type, list-item]
 
 
 def test_a_judge_that_fails_ends_the_plan_and_judges_correct_for_no_class(tmp_path: Path) -> None:

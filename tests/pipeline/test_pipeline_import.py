@@ -187,7 +187,8 @@ def test_a_job_takes_the_file_in_place_of_a_teacher(card: Path, file: Path, tmp_
     assert teacher["auc"] > 0.8
     assert said.warnings == results["warnings"] == []
     assert "told.parquet" in (folder / "config.yaml").read_text()
-    assert {artifact.kind for artifact in list_artifacts(tmp_path)} == {"tables", "logits", "ratios", "students"}
+    kinds = {artifact.kind for artifact in list_artifacts(tmp_path)}
+    assert kinds == {"tables", "logits", "evidence", "ratios", "students"}
     script = (
         "import sys; from tgeokd_ray.cli.jobs import job_main\n"
         "try: job_main('t', 'synthetic_ctr')\n"

@@ -8,9 +8,10 @@ from types import SimpleNamespace
 import pytest
 
 from tgeokd_ray.config.resolve import resolve
-from tgeokd_ray.errors import ConfigError
+from tgeokd_ray.errors import ConfigError, DataError
 from tgeokd_ray.objectives.settings import KINDS
-from tgeokd_ray.pipeline.plans import StudentsPlan, students_plan
+from tgeokd_ray.pipeline.plans import Grid, StudentsPlan, chosen, students_plan
+from tgeokd_ray.training.spec import Finished, RunSpec
 
 
 def plan(*settings: str) -> StudentsPlan:
@@ -40,3 +41,26 @@ def test_students_and_fusion_networks_take_any_optimizer(kind: str) -> None:
 def test_a_wrong_option_is_named_before_anything_starts(setting: str) -> None:
     with pytest.raises(ConfigError, match=f"distill.fusion.{setting.partition('=')[0]}"):
         resolve({}, settings=[f"distill.fusion.{setting}"])
+
+
+def finished(name: str, auc: float | None, error: DataError | None = None) -> Finished:
+    return Finished(name, "", "", {"valid": {"auc": auc}}, False, 0.0, error=error)
+
+
+def test_the_plan_sets_the_level_to_the_constant_that_won_on_valid() -> None:
+    def spec(name: str, **rule: object) -> RunSpec:
+        return RunSpec(name=name, kind="students", artifact=name, root="", folder="", table="", rule=rule)
+
+    constants = [spec(f"constant-{v:g}", kind="constant", value=v) for v in (0.25, 1.0)]
+    learned = spec("tgeo", kind="tgeo_one_step", level="chosen")
+    plan = StudentsPlan(
+        (spec("labels", kind="labels"), *constants), (), learned, "auc", Grid((1.0,), (0.0,), 0.0, False)
+    )
+    assert [s.name for s in plan([])] == ["labels", "constant-0.25", "constant-1"]
+    done = [finished("labels", 0.9), finished("constant-0.25", 0.6), finished("constant-1", 0.7)]
+    (learned,) = plan(done)
+    assert learned.rule["level"] == 0.95, "a level of 1 would leave nothing to learn"
+    done[1] = finished("constant-0.25", 0.8)
+    assert plan(done)[0].rule["level"] == 0.25
+    assert plan([*done, finished("tgeo", 0.8)]) == ()
+    assert chosen([finished("a", None), finished("b", 0.1, DataError("x"))], ["a", "b"], "auc") is None

@@ -153,7 +153,8 @@ class Chain:
         if channel.digest != known_channel(self.folder) or not (self.folder / SUSPICIOUS_FILE).exists():
             from tgeokd_ray.pipeline.suspicious import write_suspicious
 
-            write_suspicious(table, open_artifact(Path(channel.artifact)), self.folder)
+            path = write_suspicious(table, open_artifact(Path(channel.artifact)), self.folder)
+            self.progress.finished("suspicious", str(path))
 
     def ratio(
         self, table: Artifact, logits: Sequence[Artifact], students: Sequence[Finished]

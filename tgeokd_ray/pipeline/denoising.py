@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tgeokd_ray.artifacts import Artifact
 from tgeokd_ray.config.job import Job
+from tgeokd_ray.errors import ConfigError, Problem
 from tgeokd_ray.events import Progress
 from tgeokd_ray.pipeline.evidence import evidence
 from tgeokd_ray.pipeline.plans import StudentsPlan, fold_name
@@ -74,13 +75,20 @@ def denoises(job: Job, card: str, root: Path, table: Artifact, logits: Sequence[
     """Whether a channel is wanted: as `distill.channel` says, or by the evidence where that is `auto`.
 
     The evidence: no row is trusted, and the labels of outer and valid rows surprise the teacher by 0.2 nats more than
-    it expects. Without a channel such labels are warned of; so are trusted rows that one is to denoise.
+    it expects. Without a channel such labels are warned of; so are trusted rows that one is to denoise. Logits of some
+    splits alone are no evidence, and ConfigError where one is asked for.
     """
     asked = job.distill.channel
     trusted = bool(table.manifest.schema.get("trusted"))
     if asked == "on" and trusted:
         progress.warned("distill.channel=on denoises labels that the card calls trusted; auto leaves them alone")
-    if asked == "on" or trusted:
+    lacking = [split for split in JUDGED if not all(split in _scored(one) for one in logits)]
+    if asked == "on" and lacking:
+        problem = Problem(
+            "distill.channel=on needs the teacher's logits", expected=", ".join(JUDGED), got=f"no {lacking[0]}"
+        )
+        raise ConfigError([problem], fix="name these splits in logits.splits, or leave the channel off")
+    if asked == "on" or trusted or lacking:
         return asked == "on"
     seen = evidence(root, card, table, logits)
     surprised = seen["found"] - seen["expected"] > SURPRISED
@@ -91,3 +99,8 @@ def denoises(job: Job, card: str, root: Path, table: Artifact, logits: Sequence[
             "card, or set distill.channel=auto"
         )
     return surprised and asked == "auto"
+
+
+def _scored(logits: Artifact) -> set[str]:
+    """The splits that have logits."""
+    return {entry.extra["split"] for entry in logits.manifest.files if "split" in entry.extra}
