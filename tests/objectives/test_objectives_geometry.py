@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -58,6 +59,15 @@ def label_aligned_row(points: Points, r: int, i: int) -> list[float]:
             ]
         )
     return own + [value for column in zip(*columns, strict=True) for value in column]
+
+
+@pytest.mark.parametrize("teachers", [1, 3])
+def test_without_means_leaves_out_what_needs_them_and_nothing_else(teachers: int) -> None:
+    points = make_points(classes=3, teachers=teachers)
+    whole, found = (FEATURES[name].compute(points) for name in ("label_aligned", "without_means"))
+    other = replace(points, class_means=points.class_means.flip(-1) * 0.7)
+    moved = (FEATURES["label_aligned"].compute(other) != whole).any(0).any(0)
+    assert torch.equal(found, whole[..., ~moved])
 
 
 @pytest.mark.parametrize("name", sorted(FEATURES))

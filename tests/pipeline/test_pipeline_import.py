@@ -117,6 +117,11 @@ def test_p6_a_flag_lets_them_learn_from_their_labels_and_records_it(
     constant = next(model for model in results["models"] if model["name"] == "constant-1")
     share = 1 - len(lacking) / (len(fold["row_id"]) + len(rows(table, "outer")["row_id"]))  # all that it trains on
     assert constant["ratio"]["mean"] == pytest.approx(share, rel=1e-9), "the labels have the rest"
+    effect = results["extra"]["ratio"]["effect"]
+    (cells,) = ({n: c["rows"] for n, c in cells.items() if n != "median_distance"} for cells in effect["geometry"])
+    assert sum(cells.values()) == effect["rows"] - len(lacking), (
+        "a teacher is neither right nor near where it is silent"
+    )
 
 
 def test_p6_a_split_of_which_nothing_is_told_is_refused_in_any_case(

@@ -117,6 +117,20 @@ def test_figures_and_ratios_count_labelled_rows(whole: tuple[dict[str, Any], Pat
     assert assess(student, table, "train", Silent())["rows"] == int(table.label_counts("train").sum())
 
 
+def test_what_the_ratio_does_is_told_of_labelled_rows(whole: tuple[dict[str, Any], Path]) -> None:
+    results, root = whole
+    table, ratios = EncodedTable.open(artifact(root, "tables")), open_artifact(artifact(root, "ratios"))
+    shards = [entry.path for entry in ratios.manifest.files if "split" in entry.extra]
+    labels = np.concatenate([pq.read_table(table.artifact.file(shard))["label"].to_numpy() for shard in shards])
+    apart = np.concatenate([np.stack(pq.read_table(ratios.file(shard))["distance"].to_numpy()) for shard in shards])
+    assert ratios.manifest.schema["median_distances"] == [np.median(apart[labels >= 0])]
+    assert np.median(apart) != np.median(apart[labels >= 0])
+    effect = results["extra"]["ratio"]["effect"]
+    assert effect["rows"] == (labels >= 0).sum() < len(labels)
+    (cells,) = effect["geometry"]
+    assert sum(cell["rows"] for name, cell in cells.items() if name != "median_distance") == effect["rows"]
+
+
 def test_nothing_of_the_place_of_a_label_reaches_a_model(whole: tuple[dict[str, Any], Path], tmp_path: Path) -> None:
     """Another text for no label, and all artifacts but the table hold the same bytes."""
     _, root = whole

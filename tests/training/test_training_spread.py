@@ -33,6 +33,8 @@ def test_percentiles_are_those_of_the_weighted_rows_to_the_width_of_a_bin() -> N
 def test_the_ends_of_the_range_and_no_rows_at_all() -> None:
     ends = spread.rows_by_ratio(torch.tensor([[0.0, 1.0]]), torch.ones(2))
     assert (ends[0, 0], ends[0, -1], ends.sum()) == (1, 1, 2)
+    top = spread.percentiles(spread.rows_by_ratio(torch.full((1, 9), 0.996), torch.ones(9)))
+    assert all(0.99 <= value.item() <= 1 for value in top.values())
     nothing = spread.percentiles(torch.zeros(1, spread.BINS))
     assert [value.item() for value in nothing.values()] == [0, 0, 0]
 

@@ -17,6 +17,7 @@ from tgeokd_ray.objectives.rule_pack import RulePack
 from tgeokd_ray.objectives.rules import ADA, RULES, WLS, Constant, Labels, Rule, TGeoOneStep, build_rule
 from tgeokd_ray.objectives.stacking import stack
 from tgeokd_ray.training.evaluation import summarise_ratio
+from tgeokd_ray.training.spread import percentiles
 from tgeokd_ray.training.state import PER_STUDENT, State
 from tgeokd_ray.training.steps import Problem, Schedule, Step
 from tgeokd_ray.training.worker import LocalWorker
@@ -179,6 +180,9 @@ def test_the_ratio_that_is_told_is_that_of_labelled_rows(kind: str) -> None:
     _, measures = setting.after(rows)
     _, expected = setting.after(alone)
     torch.testing.assert_close(measures["ratio"], expected["ratio"], rtol=1e-9, atol=1e-12)
+    if rule.learned:
+        spreads = [percentiles(one["ratio_spread"]) for one in (measures, expected)]
+        torch.testing.assert_close(*spreads, rtol=1e-9, atol=1e-12)
 
     def batches(given: Rows) -> Iterator[Rows]:
         yield given
