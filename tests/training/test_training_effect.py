@@ -145,6 +145,8 @@ def test_several_teachers_one_of_which_lacks_a_row_and_a_row_without_a_label() -
         logits=torch.tensor([[[0.0, 2.0], [1.0, 0.0]], [[1.0, 0.0], [0.0, 0.0]], [[0.0, 1.0], [0.0, 1.0]]]),
         covered=torch.tensor([[1, 1], [1, 0], [1, 1]], dtype=torch.uint8),
         ratios=torch.cat([u, torch.tensor([[1.4], [0.6], [1.0]])], 1).unsqueeze(1),
+        targets=torch.empty(3, 0),
+        offset=torch.empty(3, 0),
     )
     count = CountEffect("", ("", ""), "", Given(strength=1.0))
     far = np.array([[0.0, 1.0], [1.0, np.nan], [0.0, 0.0]])

@@ -189,7 +189,7 @@ class Distill(Strict):
     rule: Literal["tgeo", "tgeo_one_step"] = "tgeo"
     temperature: Positive = 1.0
     more_temperatures: tuple[Positive, ...] = ()
-    constants: tuple[Share, ...] = (0.25, 0.5, 0.75, 1.0)
+    constants: tuple[Share, ...] = (0.25, 0.5, 0.75, 0.9, 1.0)
     mixtures: tuple[tuple[Share, ...], ...] = ()
     rivals: tuple[Literal["ada", "wls", "frozen"], ...] = ()
     ratios: tuple[str, ...] = ()
