@@ -100,6 +100,11 @@ class TestNumbers:
         column = encoder.numeric[0]
         np.testing.assert_allclose(column.levels, [0.4, 0.9], atol=0.01)
 
+    def test_as_is_changes_nothing_but_what_lies_far_out(self) -> None:
+        encoded, _ = number([-0.5, 0.25, 3.0, 1e6], kind="as_is")
+        np.testing.assert_array_equal(encoded, np.array([-0.5, 0.25, 3.0, 10.0], np.float32))
+        assert number([2.0, 2.0], kind="as_is")[0].tolist() == [2.0, 2.0], "a constant, too"
+
     @pytest.mark.parametrize("kind", ["log1p", "standard", "quantile"])
     def test_d10_missing_and_constant_are_zero_and_flagged(self, kind: str) -> None:
         card = make_card([{"name": "x", "kind": kind}, {"name": "k", "kind": kind, "missing_flag": False}])

@@ -93,7 +93,7 @@ class Label(Grown):
 class NumericOptions(Strict):
     """How a number is encoded; `nan` and `inf` say what to do with values that are not finite."""
 
-    kind: Literal["log1p", "quantile", "standard"] = "log1p"
+    kind: Literal["log1p", "quantile", "standard", "as_is"] = "log1p"
     missing_flag: bool = True
     nan: Literal["missing", "error"] = "missing"
     inf: Literal["missing", "clip", "error"] = "error"

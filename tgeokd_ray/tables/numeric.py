@@ -81,7 +81,8 @@ class NumericEncoding:
     """How one column is encoded: `(warp(x) - mean) / std`, cut to -10..10; 0 for a missing value and a constant column.
 
     `warp` is sign(x) log(1 + |x|), or x, or the share of train values below x (ties: the middle of their ranks),
-    read off at 257 quantiles with straight lines between. Infinite values are missing or cut, as the card says.
+    read off at 257 quantiles with straight lines between. Values that are to stay `as_is` are cut, and no more.
+    Infinite values are missing or cut, as the card says.
     """
 
     name: str
@@ -101,6 +102,8 @@ class NumericEncoding:
             knots, levels = _quantiles(summary.sample)
             ranks = np.interp(summary.sample, knots, levels)
             mean, std = float(ranks.mean()), float(ranks.std())
+        elif column.kind == "as_is":
+            mean, std = 0.0, 1.0
         elif summary.count and summary.least < summary.greatest:
             std = float(np.sqrt(summary.squares / summary.count))
         if not np.isfinite(std):

@@ -150,7 +150,7 @@ def digits(name: str) -> Regime:
     return _regime(
         name,
         tuple(map(str, range(10))),
-        pa.table({f"p{k}": column for k, column in enumerate(pixels.T)}),
+        pa.table({f"p{k}": column for k, column in enumerate((pixels / 8 - 1).T)}),
         labels,
         found,
         shuffled(ids, "regime", "digits"),
@@ -159,7 +159,7 @@ def digits(name: str) -> Regime:
         ratios=one_teacher(np.where(found.unseen, 0.0, np.where(flipped, 1.0, 0.5))),
         sizes=Sizes(450, 200, 147),
         damaged=NOISY if name.endswith(".noisy") else ("train",),
-        encoding={"numeric": {"kind": "standard", "missing_flag": False}},
+        encoding={"numeric": {"kind": "as_is", "missing_flag": False}},
         settings={**student(10, 5e-3, 50, 80), **teacher([64], 32, 40)},
     )
 
