@@ -6,6 +6,7 @@ N rows, M teachers, S snapshots of one student.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -62,8 +63,7 @@ def score(spec: RunSpec, problem: Trained, state: State, worker: Worker, source:
     theta, omega = second_half(state)
     (num_snapshots,) = {len(value) for value in theta.values()}
     rules = RulePack.of([problem.rule.groups[0].rule] * num_snapshots)
-    temperature = problem.temperature.expand(num_snapshots)
-    averaged = Trained(problem.module, rules, temperature, problem.class_means, problem.class_weights, problem.autocast)
+    averaged = replace(problem, rule=rules)
     train = train_rows(spec)
     wanted = Wanted(train.table, spec.ratio_splits, train.logits)
     sampler = Sampler(wanted.units, spec.evaluation_rows, 0)

@@ -26,7 +26,7 @@ PLACES = (
     "cache_bytes",
 )
 # Raised when the same spec and parents are to give other parameters than before.
-TRAINING = 2
+TRAINING = 3
 HIGHER_IS_BETTER = {"auc": True, "accuracy": True, "macro_f1": True, "average_precision": True, "nll": False}
 
 
