@@ -1,9 +1,9 @@
-"""Figures of the method: hypergradients and look-ahead against their oracles, noisy labels, rows without a label.
+"""Figures of the method: hypergradients and look-ahead against their oracles, packs and both phases, labels.
 
-python benchmarks/method.py [hypergradient look_ahead noisy unlabelled] [--quick] [--json]
+python benchmarks/method.py [hypergradient look_ahead packs phases noisy unlabelled] [--quick] [--json]
 
-noisy: labels that are wrong in outer and valid rows, too, on regimes. unlabelled: what train rows without a label are
-worth, on Criteo. Real tables, and TGEOKD_ROOT, as in benchmarks/quality.py.
+packs, phases: what they cost. noisy: labels that are wrong in outer and valid rows, too, on regimes. unlabelled: what
+train rows without a label are worth, on Criteo. Real tables, and TGEOKD_ROOT, as in benchmarks/quality.py.
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ from figures import main
 from method_hypergradient import hypergradient
 from method_look_ahead import look_ahead_figures
 from method_noisy import noisy
+from method_packs import packs, phases
 from method_unlabelled import unlabelled
 
 MEASURES = {
     "hypergradient": hypergradient,
     "look_ahead": look_ahead_figures,
+    "packs": packs,
+    "phases": phases,
     "noisy": noisy,
     "unlabelled": unlabelled,
 }

@@ -26,7 +26,15 @@ class FusedEmbedding(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         if self.weight.dim() == 2:
-            return functional.embedding(ids, self.weight)
+            return _gathered(self.weight, ids)
         students, num_ids, width = self.weight.shape
         firsts = torch.arange(students, device=ids.device) * num_ids
-        return functional.embedding(ids + firsts.reshape(-1, 1, 1), self.weight.reshape(-1, width))
+        return _gathered(self.weight.reshape(-1, width), ids + firsts.reshape(-1, 1, 1))
+
+
+def _gathered(table: Tensor, ids: Tensor) -> Tensor:
+    """The rows [..., D] of a table [V, D]. On a CPU the backward pass of torch's embedding takes eight times as long as
+    that of index_select; on a GPU it is the one that adds up in a fixed order."""
+    if table.device.type == "cpu":
+        return table.index_select(0, ids.flatten()).reshape(*ids.shape, table.shape[1])
+    return functional.embedding(ids, table)

@@ -55,7 +55,7 @@ class Tower(nn.Module):
     def forward(self, features: Features, masks: Tensor | None = None) -> Features:
         parts = [None] * len(self.widths) if masks is None else torch.split(masks, list(self.widths), dim=-1)
         for layer, mask in zip(self.layers, parts, strict=True):
-            active = layer(features).relu()
+            active = layer(features).relu_()
             features = active if mask is None else active * mask
         return features
 

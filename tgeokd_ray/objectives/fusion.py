@@ -40,7 +40,7 @@ class FusionNetwork(nn.Module):
                 _draw(layer, (gain / layer.in_features) ** 0.5, generator)
 
     def forward(self, features: Tensor) -> Tensor:
-        hidden = affine([features], self.hidden.weight, self.hidden.bias).relu()
+        hidden = affine([features], self.hidden.weight, self.hidden.bias).relu_()
         return affine([hidden], self.output.weight, self.output.bias)
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tgeokd_ray.objectives.optimizers import Preconditioner
-from tgeokd_ray.objectives.vectors import Linear, Tensors, inner_products
+from tgeokd_ray.objectives.vectors import Linear, Tensors, flattened, unflattened
 
 
 class LookAhead(NamedTuple):
@@ -32,26 +32,19 @@ def look_ahead(v: Mapping[str, Tensor], preconditioner: Preconditioner, hessian:
     the series explodes), so that w is at most K first terms long in that norm; mild growth of single terms is negative
     curvature, which a real unroll has, too. Nothing waits for the device: the K - 1 products are taken in any case.
     """
-    scale, decay = preconditioner
-    p = dict(v)
-    w = {name: scale[name] * value for name, value in p.items()}
-    term, first = w, inner_products(p, w)
+    scale, p = (flattened({name: part[name] for name in v}) for part in (preconditioner.scale, v))
+    decays = preconditioner.decay
+    decay = None if decays is None else flattened({name: decays[name].expand_as(value) for name, value in v.items()})
+    w = term = scale * p
+    first = (p * w).sum(1)
     alive, terms = torch.ones_like(first, dtype=torch.bool), torch.ones_like(first)
     for _ in range(num_steps - 1):
-        curved = hessian(term)
-        p = {name: value - curved[name] for name, value in _without(p, decay).items()}
-        size = inner_products(p, {name: scale[name] * value for name, value in p.items()})
-        alive = alive & (size <= first)  # False also where it is not a number
-        p = {name: torch.where(_like(alive, value), value, 0) for name, value in p.items()}
-        term = {name: scale[name] * value for name, value in p.items()}
-        w = {name: w[name] + value for name, value in term.items()}
+        curved = hessian(unflattened(term, v))
+        kept = p if decay is None else p - decay * p
+        p = kept - flattened({name: curved[name] for name in v})
+        term = scale * p
+        alive = alive & ((p * term).sum(1) <= first)  # False also where it is not a number
+        p, term = (torch.where(alive.unsqueeze(1), value, 0) for value in (p, term))
+        w = w + term
         terms = terms + alive
-    return LookAhead(w, terms)
-
-
-def _without(p: Tensors, decay: Tensors | None) -> Tensors:
-    return p if decay is None else {name: value - decay[name] * value for name, value in p.items()}
-
-
-def _like(flags: Tensor, value: Tensor) -> Tensor:
-    return flags.reshape(-1, *[1] * (value.dim() - 1))
+    return LookAhead(unflattened(w, v), terms)

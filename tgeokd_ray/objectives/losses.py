@@ -15,7 +15,10 @@ def cross_entropy(student_logits: Tensor, labels: Tensor) -> Tensor:
     The loss GT of TGeo-KD (Hu et al., ICLR 2024, eq. 2). Zero in the limit of a student that is certain of the label,
     `log C` for one that is indifferent. Zero, with zero gradient, for a row without a label (-1).
     """
-    log_probabilities = student_logits.log_softmax(-1)
+    return _at_label(student_logits.log_softmax(-1), labels)
+
+
+def _at_label(log_probabilities: Tensor, labels: Tensor) -> Tensor:
     index = labels.clamp_min(0).unsqueeze(-1).expand(*log_probabilities.shape[:-1], 1)
     return torch.where(labels >= 0, -log_probabilities.gather(-1, index).squeeze(-1), 0.0)
 
@@ -45,7 +48,12 @@ def distillation(student_logits: Tensor, teacher_logits: Tensor, *, temperature:
         raise ValueError(f"temperature must be > 0, got {temperature}")
     teacher = (teacher_logits / divisor).log_softmax(-1)
     student = (student_logits / divisor).log_softmax(-1)
-    return temperature**2 * (teacher.exp() * (teacher - student)).sum(-1)
+    return temperature**2 * _divergence(teacher, student)
+
+
+def _divergence(teacher: Tensor, student: Tensor) -> Tensor:
+    """KL(teacher || student) of log-probabilities [..., C]."""
+    return (teacher.exp() * (teacher - student)).sum(-1)
 
 
 def source_losses(
@@ -54,12 +62,17 @@ def source_losses(
     """What each source asks of each row, [R, N, 1 + M]: the labels' cross-entropy, then each teacher's distillation.
 
     Student logits are [R, N, C], teacher logits [N, M, C] (None for M = 0), labels [N] int64, -1 for none; the
-    temperature is one number or a tensor [R], one per student. ValueError if a float temperature is <= 0.
+    temperature is one number, for which the teachers' distributions are taken once, or a tensor [R], one per student.
+    ValueError if a float temperature is <= 0.
     """
-    labels_loss = cross_entropy(student_logits, labels).unsqueeze(-1)
+    log_probabilities = student_logits.log_softmax(-1)
+    labels_loss = _at_label(log_probabilities, labels).unsqueeze(-1)
     if teacher_logits is None:
         return labels_loss
     if isinstance(temperature, Tensor):
         temperature = temperature.reshape(-1, 1, 1)
+    elif temperature == 1:
+        teachers_loss = _divergence(teacher_logits.log_softmax(-1), log_probabilities.unsqueeze(-2))
+        return torch.cat([labels_loss, teachers_loss], -1)
     teachers_loss = distillation(student_logits.unsqueeze(-2), teacher_logits, temperature=temperature)
     return torch.cat([labels_loss, teachers_loss], -1)

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from tgeokd_ray.objectives.points import Context, Points, on_covered, on_labelled, on_labels_alone
-from tgeokd_ray.objectives.rules import Rule
+from tgeokd_ray.objectives.rules import Given, Rule
 
 
 @dataclass(frozen=True)
@@ -74,10 +75,16 @@ class RulePack:
         """Weights [R, N, 1 + M] of every student by its own rule; where `covered` [N, M] is 0 the teacher has no part
         in the row (`on_covered`). [N, 0] says that every teacher scored all. Of a row without a label all weight is the
         teachers' (`on_labelled`), and none is there for a student that listens to labels alone."""
+        kinds = list(dict.fromkeys(_treated(group.rule) for group in self.groups))
+        parts, order = [], list[int]()
+        for kind in kinds:
+            groups = [group for group in self.groups if _treated(group.rule) == kind]
+            weights = self._weights(groups, omega, points, context)
+            together = weights[0] if len(weights) == 1 else torch.cat(weights)
+            parts.append(_on_rows(together, kind, points, covered, context))
+            order += [r for group in groups for r in group.students]
         if len(self.groups) == 1:
-            return _mixture(self.groups[0].rule, omega, points, covered, context)
-        parts = [self._part(group, omega, points, covered, context) for group in self.groups]
-        order = [r for group in self.groups for r in group.students]
+            return parts[0]
         back = sorted(range(len(order)), key=order.__getitem__)
         return torch.cat(parts)[back]
 
@@ -94,19 +101,42 @@ class RulePack:
         (group,) = (group for group in self.groups if student in group.students)
         return {name: value[student] for name, value in group.own(omega).items()}
 
-    def _part(
-        self, group: Group, omega: Mapping[str, Tensor], points: Points, covered: Tensor, context: Context
-    ) -> Tensor:
+    def _weights(
+        self, groups: Sequence[Group], omega: Mapping[str, Tensor], points: Points, context: Context
+    ) -> list[Tensor]:
+        """What the rule of each group says of its students' rows, [r, N, 1 + M]; stored ratios are taken at once."""
+        if len(self.groups) == 1:
+            return [groups[0].rule.weights(omega, points, context)]
+        given = [group.rule for group in groups if isinstance(group.rule, Given)]
+        stored = iter(Given.together(given, points) if given else ())
+        return [
+            next(stored).expand(len(group.students), -1, -1)
+            if isinstance(group.rule, Given)
+            else self._own_weights(group, omega, points, context)
+            for group in groups
+        ]
+
+    def _own_weights(self, group: Group, omega: Mapping[str, Tensor], points: Points, context: Context) -> Tensor:
         own = {name: value[list(group.students)] for name, value in group.own(omega).items()}
         seen = replace(points, student_logits=points.student_logits[list(group.students)])
-        return _mixture(group.rule, own, seen, covered, context)
+        return group.rule.weights(own, seen, context)
 
 
-def _mixture(rule: Rule, omega: Mapping[str, Tensor], points: Points, covered: Tensor, context: Context) -> Tensor:
-    weights = rule.weights(omega, points, context)
+class Treated(NamedTuple):
+    """What decides how a rule's weights meet rows that lack a label or a teacher."""
+
+    labels_alone: bool
+    additive: bool
+
+
+def _treated(rule: Rule) -> Treated:
+    return Treated(rule.kind == "labels", rule.additive)
+
+
+def _on_rows(weights: Tensor, kind: Treated, points: Points, covered: Tensor, context: Context) -> Tensor:
     if not points.num_teachers:
         return weights
-    if rule.kind == "labels":
+    if kind.labels_alone:
         return on_labels_alone(weights, points, context)
-    weights = on_covered(weights, covered, additive=rule.additive) if covered.shape[1] else weights
+    weights = on_covered(weights, covered, additive=kind.additive) if covered.shape[1] else weights
     return on_labelled(weights, points.labelled, covered)

@@ -65,11 +65,9 @@ def affine(parts: Sequence[Tensor], weight: Tensor, bias: Tensor | None = None) 
         return functional.linear(parts[0], weight, bias)
     add_product = torch.addmm if weight.dim() == 2 else torch.baddbmm
     total = None if bias is None else bias.unsqueeze(-2)
-    first = 0
-    for part in parts:
-        columns = weight.narrow(-1, first, part.shape[-1]).mT
+    widths = [part.shape[-1] for part in parts]
+    for part, columns in zip(parts, torch.split(weight.mT, widths, dim=-2), strict=True):
         own = part if part.dim() == weight.dim() else part.expand(weight.shape[0], *part.shape)
         total = own @ columns if total is None else add_product(total, own, columns)
-        first += part.shape[-1]
     assert total is not None, "an affine map needs features"
     return total

@@ -21,6 +21,17 @@ def spread(per_student: Tensor, like: Tensor) -> Tensor:
     return per_student.to(like.dtype).reshape(-1, *[1] * (like.dim() - 1))
 
 
+def flattened(tensors: Mapping[str, Tensor]) -> Tensor:
+    """All tensors of a student side by side, [R, K]: arithmetic on them then is one operation each."""
+    return torch.cat([rows(value) for value in tensors.values()], 1)
+
+
+def unflattened(flat: Tensor, like: Mapping[str, Tensor]) -> Tensors:
+    """The inverse of `flattened` for tensors shaped and named as `like`, as views."""
+    parts = torch.split(flat, [value[0].numel() for value in like.values()], dim=1)
+    return {name: part.reshape(value.shape) for (name, value), part in zip(like.items(), parts, strict=True)}
+
+
 def inner_products(left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> Tensor:
     """`<left, right>` [R] of each student over all its tensors; the names are those of `right`."""
     return torch.stack([rows(left[name] * value).sum(1) for name, value in right.items()]).sum(0)

@@ -76,8 +76,7 @@ def score(spec: RunSpec, problem: Trained, state: State, worker: Worker, source:
     theta, omega = second_half(state)
     (num_snapshots,) = {len(value) for value in theta.values()}
     rules = RulePack.of([problem.rule.groups[0].rule] * num_snapshots)
-    temperature = problem.temperature.expand(num_snapshots)
-    averaged = Trained(problem.module, rules, temperature, problem.class_means, problem.class_weights, problem.autocast)
+    averaged = replace(problem, rule=rules)
     train = train_rows(spec)
     wanted = replace(train, splits=spec.ratio_splits, ratios=())
     sampler = Sampler(wanted.units, spec.evaluation_rows, 0)

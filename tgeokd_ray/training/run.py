@@ -22,6 +22,7 @@ from tgeokd_ray.training.dropout import Dropout
 from tgeokd_ray.training.finish import finish_models, finish_ratios
 from tgeokd_ray.training.log import MetricsLog
 from tgeokd_ray.training.loop import Loop
+from tgeokd_ray.training.memory import keep_freed_memory
 from tgeokd_ray.training.pack import Pack
 from tgeokd_ray.training.reuse import joint_digest
 from tgeokd_ray.training.spec import RunSpec
@@ -39,6 +40,7 @@ def train_run(pack: Pack, inputs: Sequence[str], worker: Worker, source: Source,
 
     Continues from the newest whole checkpoint of the same inputs; checkpoints go when the results are committed.
     """
+    keep_freed_memory()
     spec = pack.shared
     rule = RulePack.of([build_rule(**student.rule) for student in pack.students])
     data = open_data(spec, worker, source, learned=rule.learned)
@@ -72,10 +74,12 @@ def _step(pack: Pack, rule: RulePack, data: RunData, worker: Worker) -> Step:
     def per_student(values: Iterable[float], dtype: torch.dtype) -> Tensor:
         return torch.tensor(list(values), dtype=dtype, device=device)
 
+    temperatures = [one.temperature for one in pack.students]
+    alike = len(set(temperatures)) == 1
     problem = Problem(
         module=module.to(device),
         rule=rule,
-        temperature=per_student((one.temperature for one in pack.students), computed),
+        temperature=temperatures[0] if alike else per_student(temperatures, computed),
         class_means=data.class_means.to(device, computed),
         class_weights=_class_weights(spec, data).to(device) if spec.class_weights == "balanced" else None,
         autocast=AUTOCAST[spec.precision],

@@ -30,21 +30,22 @@ Measures = dict[str, Tensor]
 class Problem:
     """What a step optimises: the students' module, the rules that weigh labels against teachers, and how rows count.
 
-    `temperature` is [R]; `class_means` is [M, C, C], in the type that steps are computed in, which may be wider than
+    `temperature` is one for all students, or [R]; `class_means` is [M, C, C], in the type that steps are computed in, which may be wider than
     that of the parameters; `class_weights` [C] multiplies each row's own weight; with `autocast` the network itself
     runs in that type.
     """
 
     module: nn.Module
     rule: RulePack
-    temperature: Tensor
+    temperature: float | Tensor
     class_means: Tensor
     class_weights: Tensor | None = None
     autocast: torch.dtype | None = None
 
     def take(self, students: Sequence[int]) -> Problem:
         """The problem of these students alone."""
-        return replace(self, rule=self.rule.take(students), temperature=self.temperature[list(students)])
+        own = self.temperature[list(students)] if isinstance(self.temperature, Tensor) else self.temperature
+        return replace(self, rule=self.rule.take(students), temperature=own)
 
     def leaves(self, tensors: Tensors, *, moved: bool = True) -> Tensors:
         """The tensors as leaves in the type that everything is computed in."""

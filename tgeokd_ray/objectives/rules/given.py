@@ -52,13 +52,23 @@ class Given:
     def weights(self, omega: Mapping[str, Tensor], points: Points, context: Context) -> Tensor:
         """Weights [R, N, 1 + M]. ConfigError for points without the ratio, or with several teachers and no gates."""
         del omega, context
-        logits, gates = self._stored(points)
+        weights = Given.together([self], points)
+        return weights.expand(*points.student_logits.shape[:-1], weights.shape[-1])
+
+    @staticmethod
+    def together(rules: Sequence[Given], points: Points) -> Tensor:
+        """Weights [G, N, 1 + M] of G rules, whose students would each ask for the same few operations."""
         like = points.student_logits
-        teachers = self.mean + self.shift + self.strength * (logits.to(like.dtype) - self.mean)
-        weights = torch.cat([teachers.new_zeros(teachers.shape[0], 1), teachers], -1).softmax(-1)
-        if gates is not None:
-            weights = weights * gates.to(like.dtype).pow(self.strength).unsqueeze(-1)
-        return weights.expand(*like.shape[:-1], weights.shape[-1])
+        options = like.new_tensor([(rule.mean, rule.mean + rule.shift, rule.strength) for rule in rules])
+        mean, level, strength = options.T.reshape(3, -1, 1, 1)
+        stored = [rule._stored(points) for rule in rules]
+        logits = torch.stack([logits for logits, _ in stored]).to(like.dtype)
+        teachers = level + strength * (logits - mean)
+        weights = torch.cat([torch.zeros_like(teachers[..., :1]), teachers], -1).softmax(-1)
+        gates = [gate for _, gate in stored if gate is not None]
+        if gates:
+            weights = weights * torch.stack(gates).to(like.dtype).pow(strength.squeeze(-1)).unsqueeze(-1)
+        return weights
 
     def _stored(self, points: Points) -> tuple[Tensor, Tensor | None]:
         """Logits [N, M] and gates [N] of the source."""
