@@ -101,8 +101,7 @@ class TestNumbers:
         np.testing.assert_allclose(column.levels, [0.4, 0.9], atol=0.01)
 
     def test_as_is_changes_nothing_but_what_lies_far_out(self) -> None:
-        encoded, _ = number([-0.5, 0.25, 3.0, 1e6], kind="as_is")
-        np.testing.assert_array_equal(encoded, np.array([-0.5, 0.25, 3.0, 10.0], np.float32))
+        assert number([-0.5, 0.25, 3.0, 1e6], kind="as_is")[0].tolist() == [-0.5, 0.25, 3.0, 10.0]
         assert number([2.0, 2.0], kind="as_is")[0].tolist() == [2.0, 2.0], "a constant, too"
 
     @pytest.mark.parametrize("kind", ["log1p", "standard", "quantile"])

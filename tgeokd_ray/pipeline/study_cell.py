@@ -19,6 +19,7 @@ from tgeokd_ray.config.resolve import resolve
 from tgeokd_ray.errors import UserError
 from tgeokd_ray.events import Silent
 from tgeokd_ray.pipeline.chain import Chain
+from tgeokd_ray.pipeline.denoising import denoises, denoising_plan
 from tgeokd_ray.pipeline.engine import LocalEngine
 from tgeokd_ray.pipeline.plans import StudentsPlan, students_plan
 from tgeokd_ray.pipeline.references import (
@@ -92,7 +93,7 @@ class StudyCell:
         known = commit_reference(chain.root, f"{card.name}-{REFERENCE}", table, row_ids, weights)
         grid = replace(plan.grid, halving=False, measure_all=True)
         plan = replace(plan, controls=(*plan.controls, *_following(plan, known)), grid=grid)
-        done = engine.train(plan, Silent())
+        done = self._trained(plan, chain, table, logits)
         done += engine.train(After(self._permuted(plan, done, table, cell)), Silent())
         return {
             "metric": job.metric,
@@ -129,6 +130,18 @@ class StudyCell:
             )
             logits.append(replace(chain, job=chain.job.model_copy(update={"teacher": teacher})).imported(table))
         return logits
+
+    def _trained(self, plan: StudentsPlan, chain: Chain, table: Artifact, logits: Sequence[Artifact]) -> list[Finished]:
+        """Every student; by denoised labels where the job, or the evidence, asks for a channel."""
+        engine = chain.engine()
+        if not denoises(chain.job, chain.card.name, chain.root, table, logits, Silent()):
+            return engine.train(plan, Silent())
+        denoising = denoising_plan(plan, chain.card.name)
+        done = engine.train(denoising, Silent())
+        for run in done[: denoising.before]:
+            if run.error is not None:
+                raise run.error
+        return done[denoising.before :]
 
     def _permuted(self, plan: StudentsPlan, done: Sequence[Finished], table: Artifact, cell: Cell) -> list[RunSpec]:
         """The ratio that won, dealt to other rows: what is left of the gain does not come from the assignment."""

@@ -30,9 +30,9 @@ Measures = dict[str, Tensor]
 class Problem:
     """What a step optimises: the students' module, the rules that weigh labels against teachers, and how rows count.
 
-    `temperature` is one for all students, or [R]; `class_means` is [M, C, C], in the type that steps are computed in, which may be wider than
-    that of the parameters; `class_weights` [C] multiplies each row's own weight; with `autocast` the network itself
-    runs in that type.
+    `temperature` is one for all students, or [R]; `class_means` is [M, C, C], in the type that steps are computed in,
+    which may be wider than that of the parameters; `class_weights` [C] multiplies each row's own weight; with
+    `autocast` the network itself runs in that type.
     """
 
     module: nn.Module
