@@ -54,7 +54,8 @@ def test_where_there_is_nothing_to_say() -> None:
     ours, theirs = passes()
     assert paired_gain(ours, theirs, "macro_f1") is None
     assert paired_gain(*passes(exact_rows=10), "nll") is None, "rows were folded"
-    assert paired_gain(*passes(weights=True), "nll") is None
+    assert paired_gain(*passes(weights=True), "auc") is None
+    assert paired_gain(*passes(weights=True), "nll") == pytest.approx(paired_gain(*passes(), "nll"), rel=1e-9)
     same = paired_gain(ours, ours, "auc")
     assert same == (0.0, 0.0)
     one_class = [Evaluation(2), Evaluation(2)]
@@ -63,3 +64,18 @@ def test_where_there_is_nothing_to_say() -> None:
     assert paired_gain(*one_class, "auc") is None
     with pytest.raises(ValueError, match="same rows"):
         paired_gain(ours, one_class[0], "nll")
+
+
+def test_rows_count_by_their_weights() -> None:
+    ours, theirs = passes()
+    (logits, labels, _), (others, _, _) = ours.scores.rows(), theirs.scores.rows()
+    weights = np.random.default_rng(5).exponential(size=ROWS)
+    weights[:50] = 0
+    pair = [Evaluation(2), Evaluation(2)]
+    for evaluation, values in zip(pair, (logits, others), strict=True):
+        evaluation.add(values, labels, weights)
+    gain, error = paired_gain(*pair, "nll")  # type: ignore[misc]
+    assert gain == pytest.approx(pair[1].results()["nll"] - pair[0].results()["nll"], abs=1e-9)
+    plain = paired_gain(ours, theirs, "nll")
+    assert plain is not None
+    assert plain[1] < error < 3 * plain[1], "fewer rows, in effect"
