@@ -166,14 +166,16 @@ def phases(quick: bool) -> Iterator[Figure]:
         if table is None:
             yield absent("method.phases")
             return
-        epochs = 2 if quick else 12
-        plan = table.plan(f"student.training.epochs={epochs}")
+        plan = table.plan(*(["student.training.epochs=2"] if quick else []))
         trained(plan.controls[:1], f"{root}/warm")
-        turns = [_phases(plan, f"{root}/{turn}") for turn in range(1 if quick else 5)]
+        turns = [_phases(plan, f"{root}/{turn}") for turn in range(1 if quick else 3)]
         for name, bar in PHASE_BARS.items():
             ratios = [turn[name] / turn["labels"] for turn in turns]
             value = median(ratios)
-            context = {"epochs": epochs, "labels_seconds": round(median(turn["labels"] for turn in turns), 2)}
+            context = {
+                "epochs": plan.learned.epochs,
+                "labels_seconds": round(median(turn["labels"] for turn in turns), 2),
+            }
             spread = [min(ratios), max(ratios)]
             yield Figure(f"method.{name}.vs_labels", value, "ratio", f"<= {bar:g}", value <= bar, spread, context)
 

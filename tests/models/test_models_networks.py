@@ -94,6 +94,19 @@ def test_gradients_of_a_pack_equal_each_alone(spec: dict) -> None:
             torch.testing.assert_close(state[name].grad[index], parameter.grad, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("kind", TABULAR)
+@pytest.mark.parametrize("columns", [{"num_numeric": 0}, {"num_ids": 0, "num_categorical": 0}, {}])
+def test_a_pack_on_columns_of_one_kind_or_with_masks_equals_each_alone(kind: str, columns: dict) -> None:
+    spec = {"kind": kind, "hidden": HIDDEN, "embedding": D}
+    modules = [make(spec, seed, **columns).double() for seed in range(3)]
+    numeric, categorical = batch()
+    inputs = numeric.double()[:, : columns.get("num_numeric", P)], categorical[:, : columns.get("num_categorical", F)]
+    masks = torch.rand(3, 9, sum(HIDDEN), dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+    together = apply(modules[0], stack(modules), *inputs, own=[masks])
+    alone = torch.stack([module(*inputs, mask) for module, mask in zip(modules, masks, strict=True)])
+    torch.testing.assert_close(together, alone, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("kind", [*TABULAR, "ensemble"])
 def test_first_and_second_derivatives_against_differences(kind: str) -> None:
     member = {"kind": "mlp" if kind == "ensemble" else kind, "hidden": [3], "embedding": 2}

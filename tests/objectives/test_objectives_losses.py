@@ -153,3 +153,14 @@ def test_no_teacher_and_no_rows() -> None:
     assert source_losses(student, torch.zeros(4, 0, 3).double(), LABELS, temperature=1.0).shape == (2, 4, 1)
     empty = source_losses(student[:, :0], normal(0, 2, 3), LABELS[:0], temperature=1.0)
     assert empty.shape == (2, 0, 3)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.5])
+def test_one_temperature_for_all_is_that_of_each(temperature: float) -> None:
+    student, teacher = normal(3, 4, 3).requires_grad_(), normal(4, 2, 3, seed=1)
+    found = source_losses(student, teacher, LABELS, temperature=temperature)
+    each = torch.full((3,), temperature, dtype=torch.float64)
+    expected = source_losses(student, teacher, LABELS, temperature=each)
+    torch.testing.assert_close(found, expected, rtol=1e-14, atol=1e-14)
+    slopes = (torch.autograd.grad(losses.sin().sum(), student)[0] for losses in (found, expected))
+    torch.testing.assert_close(*slopes, rtol=1e-13, atol=1e-14)

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from tgeokd_ray.errors import ConfigError
 from tgeokd_ray.objectives.points import Context, Points
-from tgeokd_ray.objectives.rules import Constant, Given, TGeoOneStep, TGeoShape, build_rule
+from tgeokd_ray.objectives.rule_pack import RulePack
+from tgeokd_ray.objectives.rules import WLS, Constant, Given, Labels, TGeoOneStep, TGeoShape, build_rule
 from tgeokd_ray.objectives.settings import LEARNED_RULES
 
 CONTEXT = Context(progress=0.25)
@@ -168,3 +169,27 @@ def test_given_has_the_type_of_the_student_and_may_have_no_rows(dtype: torch.dty
     assert Given().weights({}, like, CONTEXT).dtype == dtype
     empty, _, _ = stored(rows=0)
     assert Given().weights({}, empty, CONTEXT).shape == (2, 0, 3)
+
+
+@pytest.mark.parametrize("teachers", [1, 2])
+def test_stored_ratios_of_a_pack_are_each_students_own(teachers: int) -> None:
+    """Beside other rules, in any order, with rows that lack a label and with a teacher that lacks rows."""
+    rules = [
+        Given(source=1, strength=0.5, shift=1.5, mean=0.2),
+        Constant(0.3),
+        Given(source=2, strength=2.0, mean=-0.3),
+        Labels(),
+        Given(source=1, strength=0.5, shift=1.5, mean=0.2),
+        WLS(),
+        Given(source=0, strength=0.0, shift=-3.0),
+    ]
+    points, _, _ = stored(teachers=teachers)
+    points = replace(points, student_logits=torch.randn(len(rules), 6, 3, dtype=torch.float64))
+    points = replace(points, labels=points.labels.index_fill(0, torch.tensor([2, 5]), -1))
+    covered = torch.ones(6, teachers, dtype=torch.uint8)
+    covered[[1, 5], 0] = 0
+    together = RulePack.of(rules).mixture({}, points, covered, CONTEXT)
+    for r, rule in enumerate(rules):
+        own = replace(points, student_logits=points.student_logits[r : r + 1])
+        alone = RulePack.of([rule]).mixture({}, own, covered, CONTEXT)
+        torch.testing.assert_close(together[r : r + 1], alone, rtol=1e-14, atol=1e-14)

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from tgeokd_ray.objectives.stacking import apply, stack
+from tgeokd_ray.objectives.stacking import affine, apply, stack
+from tgeokd_ray.objectives.vectors import flattened, unflattened
 
 
 class Tabular(nn.Module):
@@ -117,3 +118,53 @@ def test_modules_that_differ_are_refused() -> None:
         stack([nn.Linear(2, 3), nn.Linear(3, 2)])
     with pytest.raises(ValueError, match="at least one"):
         stack([])
+
+
+@pytest.mark.parametrize("students", [None, 1, 3])
+def test_features_in_parts_are_those_side_by_side(students: int | None) -> None:
+    """Shared by all students or each one's own; values and gradients of both orders."""
+    generator = torch.Generator().manual_seed(0)
+    leading = () if students is None else (students,)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64).requires_grad_()
+
+    weight, bias, shared, own = normal(*leading, 4, 5), normal(*leading, 4), normal(6, 2), normal(*leading, 6, 3)
+    whole = torch.cat([shared.expand(*leading, 6, 2), own], -1) @ weight.mT + bias.unsqueeze(-2)
+    torch.testing.assert_close(affine([shared, own], weight, bias), whole, rtol=1e-13, atol=1e-13)
+    torch.testing.assert_close(affine([shared, own], weight), whole - bias.unsqueeze(-2), rtol=1e-13, atol=1e-13)
+    leaves = (weight, bias, shared, own)
+    found, expected = (
+        torch.autograd.grad(y.sin().sum(), leaves, create_graph=True)
+        for y in (affine([shared, own], weight, bias), whole)
+    )
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    again, wanted = (torch.autograd.grad(sum(g.cos().sum() for g in side), leaves) for side in (found, expected))
+    torch.testing.assert_close(again, wanted, rtol=1e-12, atol=1e-12)
+
+
+def test_a_module_that_stacks_is_asked_once_with_all_parameters() -> None:
+    class Scaled(nn.Module):
+        stacks = True
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(2))
+
+        def forward(self, numeric: torch.Tensor) -> torch.Tensor:
+            self.seen = self.scale.shape
+            return self.scale.unsqueeze(-2) * numeric
+
+    module = Scaled()
+    assert apply(module, stack([module] * 3), NUMERIC).shape == (3, 5, 2)
+    assert module.seen == (3, 2)
+
+
+def test_a_vector_of_all_parameters_and_back() -> None:
+    state = stack([Tabular(0), Tabular(1)])
+    flat = flattened(state)
+    assert flat.shape == (2, sum(value[0].numel() for value in state.values()))
+    back = unflattened(flat, state)
+    assert list(back) == list(state)
+    for name, value in state.items():
+        assert torch.equal(back[name], value)

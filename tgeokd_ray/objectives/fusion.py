@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -40,8 +41,14 @@ class FusionNetwork(nn.Module):
                 _draw(layer, (gain / layer.in_features) ** 0.5, generator)
 
     def forward(self, features: Tensor) -> Tensor:
-        hidden = affine([features], self.hidden.weight, self.hidden.bias).relu_()
-        return affine([hidden], self.output.weight, self.output.bias)
+        return scored(dict(self.named_parameters()), features)
+
+
+def scored(parameters: Mapping[str, Tensor], features: Tensor) -> Tensor:
+    """The scores [..., 1 + M] of a network with these parameters, or [R, N, 1 + M] of a pack's, each tensor [R, ...],
+    on features [R, N, K]: what `FusionNetwork.forward` is, without a module."""
+    hidden = affine([features], parameters["hidden.weight"], parameters["hidden.bias"]).relu_()
+    return affine([hidden], parameters["output.weight"], parameters.get("output.bias"))
 
 
 def _draw(layer: nn.Linear, std: float, generator: torch.Generator) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
-from torch.nn import functional
 
 
 def stack(modules: Sequence[nn.Module]) -> dict[str, Tensor]:
@@ -61,13 +60,16 @@ def affine(parts: Sequence[Tensor], weight: Tensor, bias: Tensor | None = None) 
     A weight [o, i] is a plain module's, as in torch.nn.Linear; [R, o, i] with bias [R, o] is a pack's, whose parts are
     each student's own [R, N, k] or shared [N, k]. The parts' widths k sum to i. Gives [..., N, o], or [R, N, o].
     """
-    if weight.dim() == 2 and len(parts) == 1:
-        return functional.linear(parts[0], weight, bias)
-    add_product = torch.addmm if weight.dim() == 2 else torch.baddbmm
-    total = None if bias is None else bias.unsqueeze(-2)
     widths = [part.shape[-1] for part in parts]
-    for part, columns in zip(parts, torch.split(weight.mT, widths, dim=-2), strict=True):
-        own = part if part.dim() == weight.dim() else part.expand(weight.shape[0], *part.shape)
-        total = own @ columns if total is None else add_product(total, own, columns)
-    assert total is not None, "an affine map needs features"
-    return total
+    (first, columns), *more = zip(parts, torch.split(weight.mT, widths, dim=-2), strict=True)
+    # A product that is added to the bias would first write the bias down for every row: of a pack's size, out of cache.
+    total = _own(first, weight) @ columns
+    for part, columns in more:
+        add_product = total.addmm_ if weight.dim() == 2 else total.baddbmm_
+        total = add_product(_own(part, weight).to(total.dtype), columns.to(total.dtype))
+    return total if bias is None else total.add_(bias.unsqueeze(-2))
+
+
+def _own(part: Tensor, weight: Tensor) -> Tensor:
+    """A part [N, k] that students share as each one's [R, N, k], a view."""
+    return part.expand(weight.shape[0], *part.shape) if weight.dim() > part.dim() else part

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tgeokd_ray.objectives.fusion import FusionNetwork
+from tgeokd_ray.objectives.fusion import FusionNetwork, scored
 from tgeokd_ray.objectives.geometry import FEATURES, feature_set, standardise
 from tgeokd_ray.objectives.options import Check, is_number, require
 from tgeokd_ray.objectives.points import Context, Points
 from tgeokd_ray.objectives.rules.rule import require_teacher
-from tgeokd_ray.objectives.stacking import apply, stack
+from tgeokd_ray.objectives.stacking import stack
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,8 @@ class Scoring:
         require(kind, [Check("disagreement", "false where there is one teacher", self.disagreement, apart)])
         dimension = feature_set(self.features, disagreement=self.disagreement).dimension(num_classes, num_teachers)
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        return stack([self._network(dimension, num_teachers, generator) for generator in generators])
+        shape = dimension, num_teachers, self.hidden
+        return stack([FusionNetwork(*shape, generator, offset=self.bias) for generator in generators])
 
     def scores(self, omega: Mapping[str, Tensor], points: Points, context: Context) -> Tensor:
         """Scores [R, N, 1 + M], the label's first."""
@@ -59,7 +60,4 @@ class Scoring:
             seen = standardise(seen, points, context)
         # Where there is no label, what seems to stand at it says nothing: standardised, 0 is the mean row.
         seen = torch.where(points.labelled.unsqueeze(-1), seen, 0.0)
-        return apply(self._network(seen.shape[-1], points.num_teachers), omega, seen, stacked=True)
-
-    def _network(self, dimension: int, num_teachers: int, generator: torch.Generator | None = None) -> FusionNetwork:
-        return FusionNetwork(dimension, num_teachers, self.hidden, generator, offset=self.bias)
+        return scored(omega, seen)
