@@ -15,8 +15,8 @@ LARGEST_BYTES = 1 << 25  # of a block that comes from the heap; the most that gl
 def keep_freed_memory() -> bool:
     """Let glibc keep up to 128 MiB of freed memory in this process; False where malloc knows no such setting.
 
-    As it starts, glibc gives a few MiB at the end of its heap back each time they are free, and every tensor of the
-    next pass costs page faults again: a third of the time of a Hessian-vector product, a quarter of a pack's step.
+    By itself glibc gives the end of its heap back when a few MiB of it are free, and the next pass pays page faults for
+    every tensor: a third of the time of a Hessian-vector product (docs/performance.md).
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
