@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -40,7 +41,8 @@ def end(process: subprocess.Popen[bytes]) -> None:
     process.terminate()
     _, alive = psutil.wait_procs(family, timeout=3)
     for one in alive:
-        one.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):  # it may end in this very moment
+            one.kill()
     psutil.wait_procs(alive, timeout=5)
     process.wait(5)
 
