@@ -112,11 +112,11 @@ def test_where_the_reference_gains_nothing_a_win_needs_an_explanation() -> None:
     (note,) = against((0.45, 0.65), (0.4, 0.501))
     mean, low, high = paired_difference((0.45, 0.65), (0.5, 0.6))
     told = f"({mean:+.4f}, {low:+.4f} to {high:+.4f})"
-    assert note == f"d: the reference ratio gains nothing {told}; a win needs an explanation: ada"
+    assert note == f"d: the reference ratio gains nothing that is sure {told}; a win needs an explanation: ada"
     (note,) = against((0.6, 0.701), (0.45, 0.65))
     assert note.endswith("; a win would need an explanation"), "the reference is worse, and nobody wins"
     (alone,) = nothing_to_win(summarise([cell(0, student("constant-0.5", 1, 0.5), student("reference", 1, 0.5))])[0])
-    assert alone == "d: the reference ratio gains nothing (+0.0000); a win would need an explanation"
+    assert alone == "d: the reference ratio gains nothing that is sure (+0.0000); a win would need an explanation"
     assert nothing_to_win(summarise([cell(0, *CELLS[0]["students"])])[0]) == []
 
 

@@ -156,7 +156,7 @@ def test_all_problems_come_at_once() -> None:
 
 def test_a_wrong_encoding_is_told_once_and_not_for_every_column() -> None:
     data = card_data(columns={"numeric": ["a", "b", "c"]}, encoding={"numeric": {"kind": "log2"}})
-    assert told(data) == ["encoding.numeric.kind must be 'log1p', 'quantile' or 'standard', got 'log2'"]
+    assert told(data) == ["encoding.numeric.kind must be 'log1p', 'quantile', 'standard' or 'as_is', got 'log2'"]
 
 
 class TestLabel:

@@ -52,7 +52,7 @@ def nothing_to_win(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             if reference["low"] is not None:
                 told += f", {reference['low']:+.4f} to {reference['high']:+.4f}"
             win = f"a win needs an explanation: {', '.join(found)}" if found else "a win would need an explanation"
-            lines.append(f"{reference['dataset']}: the reference ratio gains nothing ({told}); {win}")
+            lines.append(f"{reference['dataset']}: the reference ratio gains nothing that is sure ({told}); {win}")
     return lines
 
 
