@@ -129,11 +129,23 @@ def test_a_cell_that_failed_and_a_student_that_failed_are_told() -> None:
     assert summarise([cell(0, *CELLS[0]["students"])])[0][0]["low"] is None, "one seed has no interval"
 
 
+def test_a_choice_without_a_figure_on_valid_is_never_the_best() -> None:
+    undefined = [cell(seed, student("constant-0", 0.0, 0.1), student("constant-1", 0.6, 0.7)) for seed in range(2)]
+    undefined[0]["students"][0]["valid"]["nll"] = None
+    assert by_rule(undefined)["constant"]["chosen"] == "1"
+
+
 def test_what_a_study_may_name() -> None:
     with pytest.raises(ConfigError) as caught:
-        Study("s", ("synth.softt", "nsl_kdd.both"), ("adaa",), 0).check([])
+        Study("s", ("synth.softt", "nsl_kdd.both"), ("adaa", "permuted"), 0).check([])
     text = str(caught.value)
-    for expected in ("did you mean 'synth.soft'", "--data nsl_kdd=FILE", "did you mean 'ada'", "0 seeds"):
+    for expected in (
+        "did you mean 'synth.soft'",
+        "--data nsl_kdd=FILE",
+        "did you mean 'ada'",
+        "0 seeds",
+        "the ratio of tgeo",
+    ):
         assert expected in text
     Study("s", ("nsl_kdd.both",), ("ada",), 1).check(["nsl_kdd"])
 
@@ -172,6 +184,22 @@ def test_a_small_study_writes_its_rows_and_is_not_run_again(tmp_path: Path, caps
     assert "%" not in capsys.readouterr().out.partition("chosen on valid")[2], "no share of nothing"
     monkeypatch.setattr(StudyCell, "__call__", None)
     assert study(tmp_path)["rows"] == results["rows"], "its cells are there"
+
+
+def test_only_what_was_asked_for_is_learned(tmp_path: Path) -> None:
+    task = StudyCell(str(tmp_path), str(tmp_path / "data"), ("tgeo_one_step",), settings=SETTINGS)
+    told = task(Cell("synth.soft", 0))
+    names = [one["name"] for one in told["students"]]
+    assert names[-1] == "tgeo_one_step"
+    assert "tgeo" not in names
+    assert told["ratio"] == {}, "no shape was learned"
+    one_step = told["students"][-1]
+    assert one_step["rule"]["kind"] == "tgeo_one_step"
+    assert isinstance(one_step["rule"]["level"], float)
+    rows, _ = summarise([told])
+    assert "tgeo_one_step" in {row["rule"] for row in rows}
+    labels = StudyCell(str(tmp_path), str(tmp_path / "data"), ("ada",), settings=SETTINGS)(Cell("synth.soft", 0))
+    assert {one["name"].partition("-")[0] for one in labels["students"]} == {"labels", "constant", "ada", "reference"}
 
 
 def test_a_study_of_which_nothing_ends_says_why(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]

@@ -66,7 +66,7 @@ def test_every_row_that_students_train_on_has_a_ratio_in_the_order_of_the_table(
             own = pq.ParquetFile(ratios.artifact.file(unit.shard)).read_row_group(unit.group)
             theirs = pq.ParquetFile(table.artifact.file(unit.shard)).read_row_group(unit.group)
             assert own["row_id"].equals(theirs["row_id"])
-            assert own["ratio"].combine_chunks().equals(ratios.column(unit))
+            assert own["ratio"].combine_chunks().equals(ratios.column(unit, "ratio"))
     rows = np.asarray(list(stored(learned).values()))
     assert len(rows) == ROWS["train"] + ROWS["outer"]
     assert ratios.mean == pytest.approx(rows[:, 0].mean(), abs=1e-6) == learned.metrics["mean_logit"]
@@ -212,4 +212,4 @@ def test_ratios_of_another_table_or_without_some_rows_are_refused(small, learned
     assert commit_known(small.root, "only-train", small.table, ("train",), ids, weights, {"from": "a test"}) == only
     (finished,) = run(choosing(small, str(only.path), point))
     assert isinstance(finished.error, ProvenanceError)
-    assert "has no ratios for the split 'outer'" in str(finished.error)
+    assert "has nothing for the split 'outer'" in str(finished.error)

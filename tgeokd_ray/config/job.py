@@ -46,7 +46,8 @@ class Training(Strict):
 
     `patience` epochs without a better result on valid end the run. Rare classes are corrected for once: by
     `class_weights` or by `oversample`. With `exact_sums` steps of float32 parameters are computed in float64: the
-    number of workers then changes nothing, at a tenth to a third of the pace; other precisions know no such thing.
+    number of workers then changes nothing, which costs a tenth to a third of the pace; other precisions know no such
+    thing.
     """
 
     epochs: Count = 10
@@ -179,7 +180,8 @@ class Distill(Strict):
     weight for every teacher. The rest is the labels'. `rivals` are other rules to compare with. The rule `tgeo` learns
     which rows deserve more teacher, then trains students with that ratio at each of `strengths` and `shifts` of its
     level, with `halving` fewer as they go, and keeps the best on valid, or the best constant unless the gain is more
-    than `margin` of its standard errors. `ratios` names ones learned before, under ROOT/ratios, in place of learning.
+    than `margin` of its standard errors, which AUC, NLL and accuracy have. `ratios` names ones learned before, under
+    ROOT/ratios, in place of learning.
     Results tell what the ratio does by value of the columns `segments` (none: of the categorical ones of few values
     those that differ most), and beside the known ratios in the Parquet file `truth`, as regimes write it.
     A `channel` denoises the labels of outer and valid rows, by which all is chosen; `auto` asks for one where the

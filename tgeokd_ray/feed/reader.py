@@ -81,6 +81,6 @@ class DirectReader:
                 all_there = pa.array(np.ones(unit.rows, np.uint8)) if covered is None else covered
                 table = table.append_column(f"covered_{index}", all_there)
         for index, ratios in enumerate(self._ratios):
-            table = table.append_column(f"ratio_{index}", ratios.column(unit))
+            table = table.append_column(f"ratio_{index}", ratios.column(unit, "ratio"))
         told = self._channel
         return table if told is None else table.append_column(told.role, told.channel.column(unit, told.name))

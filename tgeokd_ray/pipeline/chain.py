@@ -140,13 +140,9 @@ class Chain:
                 (self.folder / SUSPICIOUS_FILE).unlink(missing_ok=True)
                 return self._runs(plan, stage, means)
             denoising = denoising_plan(plan, self.card.name)
-            runs = self._runs(denoising, stage, means)
-            for run in runs[: denoising.before]:
-                if run.error is not None:
-                    raise run.error
-            self.channel = runs[denoising.before - 1]
+            self.channel, students = denoising.told(self._runs(denoising, stage, means))
             self._list_suspicious(table, self.channel)
-            return runs[denoising.before :]
+            return students
 
     def _list_suspicious(self, table: Artifact, channel: Finished) -> None:
         """The file of an earlier job in this folder stays where it tells of the same channel."""

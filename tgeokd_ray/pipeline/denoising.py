@@ -43,6 +43,13 @@ class DenoisingPlan:
         """The number of runs before the first student; the channel is the last of them."""
         return len(self.judges) + 1
 
+    def told(self, finished: Sequence[Finished]) -> tuple[Finished, list[Finished]]:
+        """The channel and the students among all runs of the plan; raises the error of a judge or of the channel."""
+        for run in finished[: self.before]:
+            if run.error is not None:
+                raise run.error
+        return finished[self.before - 1], list(finished[self.before :])
+
 
 def denoising_plan(students: StudentsPlan, card: str) -> DenoisingPlan:
     """The plan that puts a channel before `students`: the judges are its student on labels, trained on train, outer and
@@ -68,7 +75,8 @@ def denoised(students: StudentsPlan, channel: str) -> StudentsPlan:
     ratio is from what the channel says of the teacher."""
     controls = tuple(replace(one, channel=channel) for one in students.controls)
     shapes = tuple(replace(one, channel=channel, rule={**one.rule, "offset": True}) for one in students.shapes)
-    return replace(students, controls=controls, shapes=shapes, learned=replace(students.learned, channel=channel))
+    learned = None if students.learned is None else replace(students.learned, channel=channel)
+    return replace(students, controls=controls, shapes=shapes, learned=learned)
 
 
 def denoises(job: Job, card: str, root: Path, table: Artifact, logits: Sequence[Artifact], progress: Progress) -> bool:

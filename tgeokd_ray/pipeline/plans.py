@@ -34,12 +34,12 @@ class StudentsPlan:
 
     Two phases: `shapes` learn which rows deserve more teacher, one for each temperature, unless such ratios are `known`
     from before; then `learned` chooses level and strength among candidates, and the best constant. In one step:
-    `learned` alone, at the level of that constant.
+    `learned` alone, at the level of that constant. None: nothing is learned.
     """
 
     controls: tuple[RunSpec, ...]
     shapes: tuple[RunSpec, ...]
-    learned: RunSpec
+    learned: RunSpec | None
     metric: str
     grid: Grid
     known: tuple[Shape, ...] = ()
@@ -47,10 +47,10 @@ class StudentsPlan:
     def __call__(self, finished: Sequence[Finished]) -> Sequence[RunSpec]:
         if not finished:
             return (*self.controls, *self.shapes)
-        if len(finished) > len(self.controls) + len(self.shapes):
+        if self.learned is None or len(finished) > len(self.controls) + len(self.shapes):
             return ()
         if not self.shapes and not self.known:
-            return (self.levelled(finished),)
+            return (self.levelled(self.learned, finished),)
         runs = {run.name: run for run in finished if run.error is None}
         learned = [
             Shape(runs[spec.name].artifact, runs[spec.name].metrics["mean_logit"], spec.temperature)
@@ -58,22 +58,22 @@ class StudentsPlan:
             if spec.name in runs
         ]
         shapes = [*self.known, *learned]
-        return (self.choosing(finished, shapes),) if shapes else ()
+        return (self.choosing(self.learned, finished, shapes),) if shapes else ()
 
     @property
     def constants(self) -> list[RunSpec]:
         return [spec for spec in self.controls if spec.rule["kind"] == "constant"]
 
-    def levelled(self, finished: Sequence[Finished]) -> RunSpec:
+    def levelled(self, learned: RunSpec, finished: Sequence[Finished]) -> RunSpec:
         """The run in one step; a rule that has no level yet takes the winning constant, kept off the ends of (0, 1)."""
-        if self.learned.rule.get("level") != "chosen":
-            return self.learned
+        if learned.rule.get("level") != "chosen":
+            return learned
         constant = chosen(finished, [spec.name for spec in self.constants], self.metric)
         values = {spec.name: _total(spec.rule["value"]) for spec in self.constants}
         level = min(max(values[constant], LEVELS[0]), LEVELS[1]) if constant is not None else 0.5
-        return replace(self.learned, rule={**self.learned.rule, "level": level})
+        return replace(learned, rule={**learned.rule, "level": level})
 
-    def choosing(self, finished: Sequence[Finished], shapes: Sequence[Shape]) -> RunSpec:
+    def choosing(self, learned: RunSpec, finished: Sequence[Finished], shapes: Sequence[Shape]) -> RunSpec:
         """The run of the second phase: a candidate for every shape, strength and shift."""
         constant = chosen(finished, [spec.name for spec in self.constants], self.metric)
         incumbent = next((run.artifact for run in finished if run.name == constant), None)
@@ -84,7 +84,7 @@ class StudentsPlan:
             for point in self.grid.points
         ]
         return replace(
-            self.learned,
+            learned,
             ratios=tuple(ratios),
             choice=Choice(
                 tuple(candidates),

@@ -13,7 +13,7 @@ from tgeokd_ray.errors import ConfigError, Problem, UserError
 from tgeokd_ray.events import Progress
 from tgeokd_ray.hashing import key
 from tgeokd_ray.pipeline.engine import Engine
-from tgeokd_ray.pipeline.study_cell import Cell, StudyCell
+from tgeokd_ray.pipeline.study_cell import PERMUTED, TWO_PHASES, Cell, StudyCell
 from tgeokd_ray.pipeline.study_summary import nothing_to_win, summarise
 from tgeokd_ray.tables.regimes.catalogue import NAMES, table_of
 from tgeokd_ray.tables.validation import did_you_mean
@@ -39,6 +39,8 @@ class Study:
             table = table_of(name) if name in NAMES else None
             if table is not None and table not in data:
                 problems.append(Problem(f"{name} is made of the table {table}", expected=f"--data {table}=FILE"))
+        if PERMUTED in self.rules and TWO_PHASES not in self.rules:
+            problems.append(Problem(f"{PERMUTED} deals the ratio of {TWO_PHASES} to other rows", expected=TWO_PHASES))
         if not self.datasets or self.seeds < 1:
             problems.append(Problem("a study needs a dataset and a seed", got=f"{self.datasets}, {self.seeds} seeds"))
         check_name(self.name)

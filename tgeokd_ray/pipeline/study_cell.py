@@ -21,7 +21,7 @@ from tgeokd_ray.events import Silent
 from tgeokd_ray.pipeline.chain import Chain
 from tgeokd_ray.pipeline.denoising import denoises, denoising_plan
 from tgeokd_ray.pipeline.engine import LocalEngine
-from tgeokd_ray.pipeline.plans import StudentsPlan, students_plan
+from tgeokd_ray.pipeline.plans import AllAtOnce, StudentsPlan, students_plan
 from tgeokd_ray.pipeline.references import (
     REFERENCE,
     agreement,
@@ -39,7 +39,7 @@ from tgeokd_ray.training.spec import HIGHER_IS_BETTER, Finished, RunSpec
 
 # The grid that all rules are compared on.
 CONSTANTS, TEMPERATURES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0), (1.0, 2.0)
-PERMUTED = "permuted"
+TWO_PHASES, ONE_STEP, PERMUTED = "tgeo", "tgeo_one_step", "permuted"
 
 
 @dataclass(frozen=True)
@@ -89,12 +89,16 @@ class StudyCell:
         table = chain.encode(job.data)
         logits = self._logits(chain, table, written)
         plan = students_plan(job, card.name, table, logits, chain.root, folder)
+        if TWO_PHASES not in self.rules:
+            plan = replace(plan, shapes=(), learned=None)
         row_ids, weights = reference_weights(regime, table, logits)
         known = commit_reference(chain.root, f"{card.name}-{REFERENCE}", table, row_ids, weights)
         grid = replace(plan.grid, halving=False, measure_all=True)
         plan = replace(plan, controls=(*plan.controls, *_following(plan, known)), grid=grid)
         done = self._trained(plan, chain, table, logits)
-        done += engine.train(After(self._permuted(plan, done, table, cell)), Silent())
+        if ONE_STEP in self.rules:
+            done += self._trained(_in_one_step(plan, chain, table, logits), chain, table, logits)[-1:]
+        done += engine.train(AllAtOnce(self._permuted(plan, done, table, cell)), Silent())
         return {
             "metric": job.metric,
             "students": [_figures(run) for run in done if "mean_logit" not in run.metrics],
@@ -113,8 +117,6 @@ class StudyCell:
         grid = [f"distill.constants={list(CONSTANTS)}", f"distill.more_temperatures={list(TEMPERATURES)}"]
         settings = [*grid, f"distill.rivals={rivals}", *self.settings]  # the last one wins
         options = {"card": str(written.card), "data": [str(written.rows)], "root": self.root, "seed": cell.seed}
-        if "tgeo" not in self.rules and "tgeo_one_step" in self.rules:
-            settings.append("distill.rule=tgeo_one_step")
         job, card = resolve(options, settings=settings)
         return job, card.model_copy(update={"name": cell.name})
 
@@ -137,17 +139,15 @@ class StudyCell:
         if not denoises(chain.job, chain.card.name, chain.root, table, logits, Silent()):
             return engine.train(plan, Silent())
         denoising = denoising_plan(plan, chain.card.name)
-        done = engine.train(denoising, Silent())
-        for run in done[: denoising.before]:
-            if run.error is not None:
-                raise run.error
-        return done[denoising.before :]
+        return denoising.told(engine.train(denoising, Silent()))[1]
 
-    def _permuted(self, plan: StudentsPlan, done: Sequence[Finished], table: Artifact, cell: Cell) -> list[RunSpec]:
+    def _permuted(
+        self, plan: StudentsPlan, done: Sequence[Finished], table: Artifact, cell: Cell
+    ) -> tuple[RunSpec, ...]:
         """The ratio that won, dealt to other rows: what is left of the gain does not come from the assignment."""
         learned = next((run for run in done if run.name == "tgeo" and run.error is None), None)
         if PERMUTED not in self.rules or learned is None or "choice" not in learned.metrics:
-            return []
+            return ()
         best = learned.metrics["choice"]["best"]
         shape = [run for run in done if "mean_logit" in run.metrics][int(best["source"])]
         row_ids, ratios = read_ratios(open_artifact(Path(shape.artifact)))
@@ -156,17 +156,17 @@ class StudyCell:
         mixed = commit_reference(Path(self.root), name, table, row_ids, mixtures(ratios[order]))
         rule = {name: best[name] for name in ("kind", "strength", "shift", "mean")}
         spec = replace(plan.controls[0], name=PERMUTED, artifact=name, rule=rule, ratios=(str(mixed.path),))
-        return [replace(spec, temperature=best["temperature"])]
+        return (replace(spec, temperature=best["temperature"]),)
 
 
-@dataclass(frozen=True)
-class After:
-    """The plan of runs that others have been waited for."""
-
-    specs: Sequence[RunSpec]
-
-    def __call__(self, finished: Sequence[Finished]) -> Sequence[RunSpec]:
-        return () if finished else self.specs
+def _in_one_step(plan: StudentsPlan, chain: Chain, table: Artifact, logits: Sequence[Artifact]) -> StudentsPlan:
+    """The same controls, which are there by now, and TGeo-KD in one step after them."""
+    distill = chain.job.distill.model_copy(update={"rule": ONE_STEP})
+    job, name = chain.job.model_copy(update={"distill": distill}), chain.card.name
+    other = students_plan(job, name, table, logits, chain.root, chain.folder)
+    assert other.learned is not None
+    learned = replace(other.learned, name=ONE_STEP, artifact=f"{name}-{ONE_STEP}")
+    return replace(other, controls=plan.controls, learned=learned)
 
 
 def _following(plan: StudentsPlan, known: Artifact) -> list[RunSpec]:

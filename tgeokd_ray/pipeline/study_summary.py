@@ -6,6 +6,7 @@ the seeds; nothing is chosen by test.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -113,8 +114,14 @@ def _choices(student: Mapping[str, Any], metric: str) -> Iterator[tuple[str, tup
 
 
 def _best(options: Mapping[tuple[Any, ...], Sequence[Figures]], metric: str) -> tuple[Any, ...]:
+    """The choice with the best mean on valid; one that a seed has no figure of is never the best."""
     sign = 1 if HIGHER_IS_BETTER[metric] else -1
-    return max(options, key=lambda choice: sign * (_mean([one["valid"][metric] for one in options[choice]]) or 0.0))
+
+    def value(choice: tuple[Any, ...]) -> float:
+        mean = _mean([one["valid"][metric] for one in options[choice]])
+        return -math.inf if mean is None else sign * mean
+
+    return max(options, key=value)
 
 
 def _against(name: str, found: Sequence[Figures], constant: Sequence[Figures]) -> dict[str, float | None]:

@@ -24,7 +24,7 @@ def write_suspicious(table: Artifact, channel: Artifact, folder: Path) -> Path:
     The file appears whole or not at all.
     """
     encoded, told = EncodedTable.open(table.path), ChannelTable(channel)
-    parts = [_shard(encoded, told, split, shard) for split in told.splits for shard in told.shards(split)]
+    parts = [_shard(encoded, told, split, shard) for split in told.splits for shard in told.shards_of(split)]
     found = pa.concat_tables(parts).sort_by([("probability", "ascending"), ("row_id", "ascending")])
     folder.mkdir(parents=True, exist_ok=True)
     draft = folder / f".{SUSPICIOUS_FILE}.{os.getpid()}.tmp"
@@ -34,7 +34,7 @@ def write_suspicious(table: Artifact, channel: Artifact, folder: Path) -> Path:
 
 
 def _shard(table: EncodedTable, channel: ChannelTable, split: str, shard: str) -> pa.Table:
-    told = channel.shard(shard)
+    told = channel.arrays(shard)
     stored = read_shard(table.artifact.file(shard), len(told["row_id"]), ["label"])
     labels, targets = stored.column("label").to_numpy(), told["target"]
     classes = pa.array(table.classes)

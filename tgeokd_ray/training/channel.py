@@ -20,9 +20,9 @@ from torch.nn.functional import one_hot
 from tgeokd_ray.artifacts import Artifact, staging, write_json
 from tgeokd_ray.events import Progress
 from tgeokd_ray.feed.batches import Rows, decode
-from tgeokd_ray.feed.channels import write_channel
+from tgeokd_ray.feed.beside import like_shard, write_beside
+from tgeokd_ray.feed.channels import COLUMNS
 from tgeokd_ray.feed.folds import fold_of
-from tgeokd_ray.feed.ratios import like_shard
 from tgeokd_ray.feed.rows import collect
 from tgeokd_ray.feed.wanted import Wanted
 from tgeokd_ray.objectives.channel import Channel, fit_channel
@@ -146,4 +146,4 @@ def told(judged: Judged, wanted: Wanted) -> dict[str, Any]:
 
 
 def _shard(row_ids: Tensor, values: Mapping[str, Any], groups: list[int], path: Path) -> None:
-    write_channel(path, row_ids.numpy(), values, groups)
+    write_beside(path, row_ids.numpy(), {name: values[name] for name in COLUMNS}, groups)

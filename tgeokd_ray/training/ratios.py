@@ -19,8 +19,8 @@ from torch import Tensor
 from tgeokd_ray.artifacts import Artifact, Staging, find, inputs_digest, save_tensors, staging, write_json
 from tgeokd_ray.errors import IntegrityError, Problem
 from tgeokd_ray.feed import Feed, Sampler
+from tgeokd_ray.feed.beside import like_shard, write_beside
 from tgeokd_ray.feed.parquet import read_shard
-from tgeokd_ray.feed.ratios import Ratios, like_shard, write_ratios
 from tgeokd_ray.feed.rows import Rows
 from tgeokd_ray.feed.table import EncodedTable
 from tgeokd_ray.feed.teachers import places
@@ -170,9 +170,11 @@ def write_shards(
         known_label = stored.column("label").to_numpy() >= 0
         labelled = part[known_label, :-1].astype(np.float64)
         total, count = total + float(labelled.sum()), count + labelled.size
-        own_apart = None if apart is None else apart[place]
-        labelled_apart += [] if own_apart is None else [own_apart[known_label]]
-        written = partial(_shard, own, part, list(entry.extra["groups"]), own_apart)
+        columns = {"ratio": part}
+        if apart is not None:
+            columns["distance"] = apart[place]
+            labelled_apart.append(columns["distance"][known_label])
+        written = partial(write_beside, row_ids=own, columns=columns, groups=list(entry.extra["groups"]))
         stage.write(entry.path, written, rows=entry.rows, extra=like_shard(entry))
     medians = {} if apart is None else {"median_distances": _medians(np.concatenate(labelled_apart))}
     return {"mean": total / max(count, 1), "splits": list(splits), "num_teachers": ratios.shape[1] - 1, **medians}
@@ -184,7 +186,7 @@ def _medians(distances: NDArray[np.float32]) -> list[float | None]:
     return [float(np.median(column)) if len(column) else None for column in known]
 
 
-def logits_and_gates(weights: NDArray[np.floating]) -> Ratios:
+def logits_and_gates(weights: NDArray[np.floating]) -> NDArray[np.float32]:
     """[u_1, ..., u_M, gate] of mean weights [N, 1 + M]: u_m the log of teacher over label, the gate the row's sum over
     the mean sum."""
     floor = np.maximum(weights.astype(np.float64), SMALLEST)
@@ -195,7 +197,3 @@ def logits_and_gates(weights: NDArray[np.floating]) -> Ratios:
 
 def _shards(table: EncodedTable, split: str) -> Sequence[str]:
     return sorted({unit.shard for unit in table.units(split)})
-
-
-def _shard(row_ids: NDArray[np.int64], ratios: Ratios, groups: list[int], distances: Ratios | None, path: Path) -> None:
-    write_ratios(path, row_ids, ratios, groups, distances)
