@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from tgeokd_ray.pipeline.references import mixtures
 from tgeokd_ray.pipeline.study_cell import Cell, StudyCell
+from tgeokd_ray.training.ratios import logits_and_gates
 
 SETTINGS = (
     "student.training.epochs=10",
@@ -24,6 +27,12 @@ def learned(folder: Path, name: str) -> dict[str, Any]:
     told = StudyCell(str(folder), str(folder / "data"), ("tgeo",), settings=SETTINGS)(Cell(name, 0))
     assert "error" not in told, told
     return dict(told["ratio"]["shape"])
+
+
+def test_stored_ratios_are_the_mixtures_that_they_came_from() -> None:
+    weights = np.random.default_rng(1).uniform(0.1, 2.0, size=(7, 4))
+    back = mixtures(logits_and_gates(weights).astype(np.float64))
+    np.testing.assert_allclose(back, weights / weights.sum(1).mean(), rtol=1e-6)
 
 
 def test_the_shape_is_that_of_the_reference(tmp_path: Path) -> None:

@@ -20,8 +20,9 @@ from tgeokd_ray.events import Silent
 from tgeokd_ray.feed import EncodedTable
 from tgeokd_ray.feed.ratios import RatiosTable
 from tgeokd_ray.training.pack import Pack, dropped
-from tgeokd_ray.training.ratios import commit_known, logits_and_gates
+from tgeokd_ray.training.ratios import commit_known, logits_and_gates, second_half
 from tgeokd_ray.training.spec import Candidate, Choice, Finished, Fusion, RunSpec
+from tgeokd_ray.training.state import State
 
 BOTH = ("train", "outer")
 CONSTANT = {"kind": "constant", "value": 0.5}
@@ -94,6 +95,17 @@ def test_the_average_is_over_states_of_the_second_half_and_one_epoch_will_do(sma
     few, many = run(shape(small, epochs=1, snapshots=1)), run(shape(small, epochs=1, snapshots=3))
     assert stored(few[0]) != stored(many[0])
     assert len(stored(many[0])) == ROWS["train"] + ROWS["outer"]
+
+
+@pytest.mark.parametrize(("step", "late"), [(40, [30.0, 40.0]), (19, [10.0]), (10, [10.0])])
+def test_of_snapshots_those_from_the_second_half_of_the_steps_taken_count(step: int, late: list[float]) -> None:
+    at = [k for k in (10, 20, 30, 40) if k <= step]
+    kept = {f"{k:09d}/{part}/x": torch.full((1, 2), float(k)) for k in at for part in ("theta", "omega")}
+    one, none = {"x": torch.zeros(1, 2)}, torch.zeros(1)
+    state = State(one, {}, one, {}, {}, {}, {}, none, none, none, none, step=step, snapshots=kept)
+    theta, omega = second_half(state)
+    assert theta["x"][:, 0].tolist() == omega["x"][:, 0].tolist() == late
+    assert second_half(replace(state, snapshots={}))[0]["x"].tolist() == [[0.0, 0.0]], "where there is none, the end"
 
 
 def test_logits_and_gates_are_logs_of_teacher_over_label_and_the_sums_over_their_mean() -> None:
