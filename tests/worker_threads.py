@@ -12,7 +12,7 @@ Tensors = dict[str, Tensor]
 
 
 class Threads:
-    """`size` workers that meet at a barrier; every collective is a mean over all of them."""
+    """`size` workers that meet at a barrier; means over all of them, and what each of them has."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -33,6 +33,13 @@ class Threads:
 
     def mean(self, tensors: Tensors, weight: Tensor) -> Tensors:
         return {name: self.exchange(value, weight) for name, value in tensors.items()}
+
+    def gather(self, value: Tensor) -> list[Tensor]:
+        self._slots[self._rank.value] = (value.detach().clone(), torch.zeros(()))
+        self._barrier.wait()
+        slots = [one for one, _ in self._slots]
+        self._barrier.wait()
+        return slots
 
     def run(self, work: Callable[[int], object]) -> list[object]:
         """`work(rank)` on every worker at once; the first failure is raised."""

@@ -30,6 +30,9 @@ TeacherLogits = Annotated[
 ]
 Quick = Annotated[bool, typer.Option("--quick", help="A small budget: few epochs, one constant.")]
 AsJson = Annotated[bool, typer.Option("--json", help="results.json on stdout, all else on stderr.")]
+Profiled = Annotated[
+    bool, typer.Option("--profile", help="A table and a trace of where the steps' time goes, in RUN/profile/.")
+]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show Ray's own log lines.")]
 
 
@@ -55,12 +58,14 @@ def job_app(title: str, card: str, run: str | None = None, *, students: bool = T
         settings: Settings = None,
         quick: Quick = False,
         local: Local = False,
+        profile: Profiled = False,
         as_json: AsJson = False,
         verbose: Verbose = False,
         debug: Debug = False,
     ) -> None:
         options = {"card": card_, "data": data or None, "root": root, "run": run_, "workers": workers}
         options |= {"seed": seed, "device": device, "precision": precision, "teacher-logits": teacher_logits}
+        options |= {"profile": True} if profile else {}
         place = {"local": local, "address": address, "verbose": verbose}
         resolving = {"config": config, "settings": settings or [], "quick": quick, "defaults": defaults}
         with only_json(as_json) as stream:

@@ -41,6 +41,17 @@ class Optimizer(Strict):
     clip_norm: Positive | None = None
 
 
+class TableOptimizer(Optimizer):
+    """How the parameters of a network with an embedding table move.
+
+    With an `embedding` other than `dense` the table moves by that kind, at `embedding_rate` times the learning rate and
+    without decay: a step then costs what its batch names, however many ids the table has.
+    """
+
+    embedding: Literal["dense", "sgd", "adagrad", "rowwise_adagrad", "lazy_adam"] = "dense"
+    embedding_rate: Positive = 1.0
+
+
 class Training(Strict):
     """How long, in which batches, and how rare classes count. `oversample` caps how often a rare row is repeated.
 
@@ -57,7 +68,7 @@ class Training(Strict):
     class_weights: Literal["none", "balanced"] = "none"
     oversample: Count = 1
     exact_sums: bool = False
-    optimizer: Optimizer = Optimizer()
+    optimizer: TableOptimizer = TableOptimizer()
 
     @field_validator("oversample")
     @classmethod
@@ -92,7 +103,7 @@ class Teacher(Strict):
     """
 
     model: Model = Model(kind="dcnv2", hidden=(128, 64), embedding=8, dropout=0.1, members=3)
-    training: Training = Training(epochs=20, optimizer=Optimizer(learning_rate=2e-3))
+    training: Training = Training(epochs=20, optimizer=TableOptimizer(learning_rate=2e-3))
     folds: Annotated[int, Field(ge=1, le=254)] = 1  # 254 and 255 mean something else in the column `fold`
     hold_out: Annotated[int, Field(ge=0, le=254)] = 0
     in_sample: bool = False
@@ -146,7 +157,7 @@ class Student(Strict):
     """The small network, the same for every rule."""
 
     model: Model = Model(kind="mlp", hidden=(16,), embedding=4)
-    training: Training = Training(epochs=30, exact_sums=True, optimizer=Optimizer(learning_rate=5e-3))
+    training: Training = Training(epochs=30, exact_sums=True, optimizer=TableOptimizer(learning_rate=5e-3))
 
 
 class Fusion(Strict):
@@ -229,7 +240,8 @@ class Distill(Strict):
 
 
 class Job(Strict):
-    """One distillation job, from raw files to a table of results. `damage` is that of the card where it has one."""
+    """One distillation job, from raw files to a table of results. `damage` is that of the card where it has one; with
+    `profile` every run that is trained leaves a table and a trace of where the time of its steps goes."""
 
     card: str = "synthetic_ctr"
     data: tuple[str, ...] = ()
@@ -244,6 +256,7 @@ class Job(Strict):
     feed: Literal["direct", "ray_data"] = "ray_data"
     metric: Metric = "auc"
     checkpoint_seconds: Positive = 15.0
+    profile: bool = False
     teacher: Teacher = Teacher()
     logits: Logits = Logits()
     student: Student = Student()

@@ -55,6 +55,11 @@ class Network(nn.Module, ABC):
             return self.dense(numeric, numeric.new_zeros(len(numeric), 0, self.width), masks)
         return self.dense(numeric, self.embedding(categorical), masks)
 
+    @property
+    def table(self) -> str | None:
+        """The name of the parameter [V, D] whose rows `categorical` names; None without categorical columns."""
+        return None if self.embedding is None else "embedding.weight"
+
     @abstractmethod
     def dense(self, numeric: Tensor, embedded: Tensor, masks: Tensor | None = None) -> Tensor:
         """Logits [N, C] from numeric columns [N, P], gathered embeddings [N, F, D] and dropout masks [N, K]."""

@@ -6,12 +6,13 @@ tensor is in `updates`; here are clocks, clipping and decay.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from tgeokd_ray.objectives.row_updates import row_update
 from tgeokd_ray.objectives.settings import OptimizerSpec
 from tgeokd_ray.objectives.updates import UPDATES, Clock, Update
 from tgeokd_ray.objectives.vectors import Tensors, inner_products, norms, spread
@@ -32,19 +33,30 @@ class Preconditioner(NamedTuple):
 
 
 class Optimizer:
-    """One optimizer for a pack: every tensor is [R, ...], the learning rate [R], and each student has its own clock."""
+    """One optimizer for a pack: every tensor is [R, ...], the learning rate [R], and each student has its own clock.
 
-    def __init__(self, spec: OptimizerSpec) -> None:
+    `tables` names the tensors that are embedding tables, which may move in a way of their own (`OptimizerSpec`).
+    """
+
+    def __init__(self, spec: OptimizerSpec, tables: Collection[str] = ()) -> None:
         self.spec = spec
         self._kind: Update = UPDATES[spec.kind](spec)
+        self._rows: Update | None = None if spec.embedding == "dense" else row_update(spec)
+        self.tables = frozenset(tables) if self._rows is not None else frozenset()
 
     def init(self, theta: Mapping[str, Tensor]) -> Tensors:
         """Moments before the first step: `step` [R] float64, and per tensor `first.NAME` (momentum, nesterov, adam,
-        adamw) and `second.NAME` (adagrad, adam, adamw)."""
+        adamw, lazy_adam) and `second.NAME` (all but sgd, momentum and nesterov), of the shape that it asks for."""
         reference = next(iter(theta.values()))
         moments = {"step": torch.zeros(reference.shape[0], dtype=torch.float64, device=reference.device)}
-        parts = self._kind.parts
-        return moments | {f"{part}.{name}": torch.zeros_like(value) for part in parts for name, value in theta.items()}
+        for name, value in theta.items():
+            kind = self._of(name)
+            moments |= {f"{part}.{name}": kind.start(part, value) for part in kind.parts}
+        return moments
+
+    def moments_of(self, name: str) -> tuple[str, ...]:
+        """The names of a tensor's moments."""
+        return tuple(f"{part}.{name}" for part in self._of(name).parts)
 
     @torch.no_grad()
     def update(
@@ -60,12 +72,13 @@ class Optimizer:
         clock = self._clock(new_moments["step"], learning_rate)
         new_theta = {}
         for name, value in theta.items():
-            gradient = self._decayed(grads[name], value)
-            after = self._kind.moved(gradient, self._own(moments, name))
+            kind, time = self._of(name), self._time(name, clock)
+            gradient = self._decayed(name, grads[name], value)
+            after = kind.moved(gradient, self._own(moments, name))
             new_moments |= {f"{part}.{name}": moment for part, moment in after.items()}
-            if self._decoupled:
+            if self._decoupled and name not in self.tables:
                 value = value * spread(1 - clock.rate * self.spec.weight_decay, value)
-            new_theta[name] = self._kind.stepped(value, gradient, after, clock)
+            new_theta[name] = kind.stepped(value, gradient, after, time)
         return new_theta, new_moments
 
     @torch.no_grad()
@@ -86,8 +99,8 @@ class Optimizer:
         clock = self._clock(moments["step"] + 1, learning_rate)
         pulled = {}
         for name, value in theta.items():
-            gradient = self._decayed(clipped[name], value)
-            pulled[name] = v[name] * self._kind.slope(gradient, self._own(moments, name), clock)
+            gradient, own = self._decayed(name, clipped[name], value), self._own(moments, name)
+            pulled[name] = self._of(name).pulled(v[name], gradient, own, self._time(name, clock))
         return pulled if sizes is None else self._through_clip(grads, pulled, sizes)
 
     @torch.no_grad()
@@ -108,23 +121,30 @@ class Optimizer:
         clock = self._clock(moments["step"] + 1, learning_rate)
         gains = {}
         for name, value in theta.items():
-            after = self._kind.moved(self._decayed(clipped[name], value), self._own(moments, name))
-            gains[name] = self._kind.gain(value, after, clock)
+            after = self._of(name).moved(self._decayed(name, clipped[name], value), self._own(moments, name))
+            gains[name] = self._of(name).gain(value, after, self._time(name, clock))
         scale = gains if sizes is None else _times(gains, self._factor(sizes).clamp(max=1.0))
         if not self.spec.weight_decay:
             return Preconditioner(scale)
         rates = {name: spread(clock.rate, value) for name, value in theta.items()} if self._decoupled else gains
-        return Preconditioner(scale, {name: rate * self.spec.weight_decay for name, rate in rates.items()})
+        decay = {name: 0.0 if name in self.tables else self.spec.weight_decay for name in theta}
+        return Preconditioner(scale, {name: rate * decay[name] for name, rate in rates.items()})
 
     @property
     def _decoupled(self) -> bool:
         return self.spec.kind == "adamw" and self.spec.weight_decay > 0
 
     def _own(self, moments: Mapping[str, Tensor], name: str) -> Tensors:
-        return {part: moments[f"{part}.{name}"] for part in self._kind.parts}
+        return {part: moments[f"{part}.{name}"] for part in self._of(name).parts}
 
-    def _decayed(self, gradient: Tensor, value: Tensor) -> Tensor:
-        if self.spec.weight_decay and not self._decoupled:
+    def _of(self, name: str) -> Update:
+        return self._rows if self._rows is not None and name in self.tables else self._kind
+
+    def _time(self, name: str, clock: Clock) -> Clock:
+        return clock._replace(rate=clock.rate * self.spec.embedding_rate) if name in self.tables else clock
+
+    def _decayed(self, name: str, gradient: Tensor, value: Tensor) -> Tensor:
+        if self.spec.weight_decay and not self._decoupled and name not in self.tables:
             return gradient.add(value, alpha=self.spec.weight_decay)
         return gradient
 

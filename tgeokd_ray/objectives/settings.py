@@ -9,6 +9,8 @@ from tgeokd_ray.errors import Problem
 from tgeokd_ray.objectives.options import Check, require, suggestion
 
 KINDS = ("sgd", "momentum", "nesterov", "adagrad", "adam", "adamw")
+# How an embedding table moves: as everything else, or row by row.
+EMBEDDING_KINDS = ("dense", "sgd", "adagrad", "rowwise_adagrad", "lazy_adam")
 # Rules with parameters that outer steps move.
 LEARNED_RULES = frozenset({"tgeo_one_step", "tgeo_shape"})
 
@@ -19,7 +21,9 @@ class OptimizerSpec:
 
     `nesterov` is sgd with Nesterov momentum, `adagrad` starts from an accumulator of 0. `weight_decay` is decoupled for
     adamw and coupled (added to the gradient) for all others. `clip_norm` scales a student's gradients by
-    `min(1, clip_norm / (norm + 1e-6))`, norm over all its tensors, before any decay.
+    `min(1, clip_norm / (norm + 1e-6))`, norm over all its tensors, before any decay. With an `embedding` other than
+    "dense" embedding tables move by that kind, at `embedding_rate` times the learning rate, and do not decay: a row
+    that no batch names stays as it is, and costs nothing.
     ConfigError names every wrong number at once.
     """
 
@@ -30,6 +34,8 @@ class OptimizerSpec:
     eps: float = 1e-8
     weight_decay: float = 0.0
     clip_norm: float | None = None
+    embedding: str = "dense"
+    embedding_rate: float = 1.0
 
     def __post_init__(self) -> None:
         checks = (
@@ -39,9 +45,15 @@ class OptimizerSpec:
             Check("eps", "> 0", self.eps, self.eps > 0),
             Check("weight_decay", "finite and >= 0", self.weight_decay, 0 <= self.weight_decay < inf),
             Check("clip_norm", "> 0, or none", self.clip_norm, self.clip_norm is None or self.clip_norm > 0),
+            Check("embedding_rate", "finite and > 0", self.embedding_rate, 0 < self.embedding_rate < inf),
         )
-        unknown = Problem(f"unknown optimizer.kind {self.kind!r}{suggestion(self.kind, KINDS)}")
-        require("optimizer", checks, [] if self.kind in KINDS else [unknown])
+        kinds = (("kind", self.kind, KINDS), ("embedding", self.embedding, EMBEDDING_KINDS))
+        unknown = [
+            Problem(f"unknown optimizer.{field} {kind!r}{suggestion(kind, known)}")
+            for field, kind, known in kinds
+            if kind not in known
+        ]
+        require("optimizer", checks, unknown)
 
 
 def _are_betas(betas: tuple[float, ...]) -> bool:

@@ -6,6 +6,7 @@ are elementwise and in the order of torch.optim, so that one student moves as to
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, Protocol
@@ -39,15 +40,34 @@ class Update(Protocol):
     def stepped(self, value: Tensor, gradient: Tensor, after: Mapping[str, Tensor], clock: Clock) -> Tensor:
         """The value after the step, without decoupled decay."""
 
-    def slope(self, gradient: Tensor, before: Mapping[str, Tensor], clock: Clock) -> Tensor:
-        """dU/dg of this step, elementwise."""
+    def start(self, part: str, value: Tensor) -> Tensor:
+        """A moment before the first step."""
+
+    def pulled(self, v: Tensor, gradient: Tensor, before: Mapping[str, Tensor], clock: Clock) -> Tensor:
+        """`(dU/dg)^T v` of this step."""
 
     def gain(self, like: Tensor, after: Mapping[str, Tensor], clock: Clock) -> Tensor:
         """What a lasting change of g moves theta by in a step, elementwise and > 0, the second moment held fixed."""
 
 
+class Elementwise(ABC):
+    """What moves every number by its own gradient and moments: a moment has the shape of its tensor, and dU/dg is a
+    diagonal, the `slope`."""
+
+    def start(self, part: str, value: Tensor) -> Tensor:
+        del part
+        return torch.zeros_like(value)
+
+    def pulled(self, v: Tensor, gradient: Tensor, before: Mapping[str, Tensor], clock: Clock) -> Tensor:
+        return v * self.slope(gradient, before, clock)
+
+    @abstractmethod
+    def slope(self, gradient: Tensor, before: Mapping[str, Tensor], clock: Clock) -> Tensor:
+        """dU/dg of this step."""
+
+
 @dataclass(frozen=True)
-class Sgd:
+class Sgd(Elementwise):
     """`theta - lr g`, as torch.optim.SGD."""
 
     spec: OptimizerSpec
@@ -107,7 +127,7 @@ class Nesterov(Momentum):
 
 
 @dataclass(frozen=True)
-class Adagrad:
+class Adagrad(Elementwise):
     """`s = s + g^2; theta - lr g / (sqrt(s) + eps)` from s = 0, as torch.optim.Adagrad."""
 
     spec: OptimizerSpec
@@ -130,7 +150,7 @@ class Adagrad:
 
 
 @dataclass(frozen=True)
-class Adam:
+class Adam(Elementwise):
     """Adam with bias corrections, as torch.optim.Adam and AdamW."""
 
     spec: OptimizerSpec

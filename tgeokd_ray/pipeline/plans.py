@@ -266,6 +266,7 @@ def _spec(job: Job, model: Model, training: Training, **places: Any) -> RunSpec:
         exact_sums=training.exact_sums,
         data_seed=job.seed,
         checkpoint_seconds=job.checkpoint_seconds,
+        profile=job.profile,
         **places,
     )
 
@@ -283,10 +284,4 @@ def _fusion(job: Job) -> Fusion:
 
 
 def _optimizer(settings: Optimizer) -> OptimizerSpec:
-    return OptimizerSpec(
-        kind=settings.kind,
-        learning_rate=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        momentum=settings.momentum,
-        clip_norm=settings.clip_norm,
-    )
+    return OptimizerSpec(**settings.model_dump())

@@ -23,6 +23,7 @@ from tgeokd_ray.training.dropout import Dropout
 from tgeokd_ray.training.evaluation import evaluate, signed
 from tgeokd_ray.training.log import MetricsLog
 from tgeokd_ray.training.pack import Pack, dropped
+from tgeokd_ray.training.profile import Profile, region
 from tgeokd_ray.training.ratios import snapshot_every
 from tgeokd_ray.training.spec import RunSpec
 from tgeokd_ray.training.spread import means
@@ -45,6 +46,7 @@ class Loop:
     checkpoints: Checkpoints
     log: MetricsLog
     progress: Progress
+    profile: Profile | None = None
     _saved: float = field(default_factory=time.monotonic)
     _clock: float | None = None
     _seconds: float = 0.0
@@ -69,27 +71,43 @@ class Loop:
         except (KeyboardInterrupt, SystemExit):
             self._save(state)
             raise
+        if self.profile is not None:
+            self.profile.close(state.step)
         return state
 
     def _epoch(self, state: State) -> Iterator[State]:
         steps = self.data.train.steps_per_epoch
         total = self.spec.epochs * steps
-        for rows in self.data.train.batches(state.epoch, start_step=state.step - state.epoch * steps):
-            rows = rows.to(self.worker.device)
-            step, dropout = self._of(state)
-            masks = self._masks(dropout, state, steps)
-            state, measures = step(state, rows, self._outer(state.step, total), state.step / total, masks)
-            state = replace(state, totals={name: state.totals[name] + measures[name] for name in measures})
-            if self.spec.kind == "ratios" and state.step % snapshot_every(self.spec, total) == 0:
-                state = state.with_snapshot()
-            self._check(state, measures, rows)
-            self._timed(len(state.active))
-            self._log(state, steps)
+        batches = self.data.train.batches(state.epoch, start_step=state.step - state.epoch * steps)
+        while (moved := self._step(state, batches, steps, total)) is not None:
+            state = moved
             if state.step % steps:
                 yield state
         yield self._finish_epoch(state, steps)
 
+    def _step(self, state: State, batches: Iterator[Rows], steps: int, total: int) -> State | None:
+        """The state after the step on the next of these batches; None where there is none."""
+        if self.profile is not None:
+            self.profile.at(state.step)
+        with region("whole"):
+            with region("feed"):
+                rows = next(batches, None)
+                if rows is None:
+                    return None
+                rows, outer = rows.to(self.worker.device), self._outer(state.step, total)
+            step, dropout = self._of(state)
+            masks = self._masks(dropout, state, steps)
+            state, measures = step(state, rows, outer, state.step / total, masks)
+            state = replace(state, totals={name: state.totals[name] + measures[name] for name in measures})
+        if self.spec.kind == "ratios" and state.step % snapshot_every(self.spec, total) == 0:
+            state = state.with_snapshot()
+        self._check(state, measures, rows)
+        self._timed(len(state.active))
+        self._log(state, steps)
+        return state
+
     def _finish_epoch(self, state: State, steps: int) -> State:
+        state = state.settled()
         results = self.evaluate("valid", state)
         self._clock = None
         value = torch.tensor([signed(r, self.spec.metric) for r in results], dtype=torch.float64).to(state.best)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 from tgeokd_ray.artifacts import Artifact
 from tgeokd_ray.events import Progress
 from tgeokd_ray.models import build
+from tgeokd_ray.models.network import Network
 from tgeokd_ray.objectives.optimizers import Optimizer
 from tgeokd_ray.objectives.rule_pack import RulePack
 from tgeokd_ray.objectives.rules import build_rule
@@ -24,6 +26,7 @@ from tgeokd_ray.training.log import MetricsLog
 from tgeokd_ray.training.loop import Loop
 from tgeokd_ray.training.memory import keep_freed_memory
 from tgeokd_ray.training.pack import Pack
+from tgeokd_ray.training.profile import Profile
 from tgeokd_ray.training.reuse import joint_digest
 from tgeokd_ray.training.spec import RunSpec
 from tgeokd_ray.training.state import State
@@ -57,7 +60,7 @@ def train_run(pack: Pack, inputs: Sequence[str], worker: Worker, source: Source,
     progress.advanced(pack.name, state.step)
     seeds = [student.seed for student in pack.students]
     dropout = Dropout(spec.model.get("dropout", 0.0), sum(spec.model.get("hidden", ())), seeds)
-    loop = Loop(pack, step, dropout, data, worker, checkpoints, log, progress)
+    loop = Loop(pack, step, dropout, data, worker, checkpoints, log, progress, _profile(pack, worker, progress))
     state = loop.run(state)
     record = {"seconds": time.monotonic() - began, "rows_per_second": loop.rows_per_second}
     finish = finish_ratios if spec.kind == "ratios" else finish_models
@@ -87,7 +90,7 @@ def _step(pack: Pack, rule: RulePack, data: RunData, worker: Worker) -> Step:
     rates = per_student((one.learning_rate for one in pack.students), torch.float64)
     return Step(
         problem=problem,
-        optimizer=Optimizer(spec.optimizer),
+        optimizer=Optimizer(spec.optimizer, _tables(module)),
         fusion_optimizer=Optimizer(spec.fusion.optimizer),
         worker=worker,
         learning_rate=Schedule(rates, spec.warm_up_steps),
@@ -95,6 +98,18 @@ def _step(pack: Pack, rule: RulePack, data: RunData, worker: Worker) -> Step:
         hypergradient=spec.fusion.hypergradient,
         look_ahead=spec.fusion.look_ahead,
     )
+
+
+def _profile(pack: Pack, worker: Worker, progress: Progress) -> Profile | None:
+    if not pack.shared.profile or worker.rank:
+        return None
+    return Profile(
+        Path(pack.shared.folder) / "profile", pack.name, partial(progress.finished, f"profile of {pack.name}")
+    )
+
+
+def _tables(module: torch.nn.Module) -> list[str]:
+    return [module.table] if isinstance(module, Network) and module.table is not None else []
 
 
 def _build(spec: RunSpec, data: RunData, seed: int) -> torch.nn.Module:
@@ -130,7 +145,7 @@ def _start(pack: Pack, data: RunData, step: Step) -> State:
         moments=step.optimizer.init(theta),
         omega=omega,
         omega_moments=step.fusion_optimizer.init(omega) if omega else {},
-        best_theta=dict(theta),
+        best_theta={name: value.clone() for name, value in theta.items()},
         best_omega=dict(omega),
         totals=step.totals(num_students),
         best=torch.full((num_students,), -float("inf"), dtype=torch.float64, device=device),

@@ -22,6 +22,7 @@ PLACES = (
     "channel",
     "judges",
     "alone",
+    "profile",
     "log_every",
     "checkpoint_seconds",
     "evaluation_rows",
@@ -85,8 +86,8 @@ class RunSpec:
     channel to the rows of `splits` with the students `judges`, one per fold, and trains nothing. With a `channel` the
     labels of outer and valid rows are denoised. `exact_sums` takes the steps of float32 parameters in float64, so that
     the order of a sum, and with it the number of workers or of students side by side, is lost in the rounding.
-    `alone`: rows count for this student as for no other, so that it shares no pack. `arguments()` is what the
-    artifact's digest covers: all but PLACES.
+    `alone`: rows count for this student as for no other, so that it shares no pack. With `profile` some steps are
+    profiled. `arguments()` is what the artifact's digest covers: all but PLACES.
     """
 
     name: str
@@ -125,6 +126,7 @@ class RunSpec:
     ratio_splits: tuple[str, ...] = ()
     snapshots: int = 8
     alone: bool = False
+    profile: bool = False
     log_every: int = 50
     checkpoint_seconds: float = 15.0
     evaluation_rows: int = 8192
@@ -139,6 +141,9 @@ class RunSpec:
         if self.kind == "channels":
             return {name: values[name] for name in CHANNEL_ARGUMENTS} | {"splits": list(self.splits)}
         values |= {"stored": STORED} if self.kind == "ratios" else {}
+        for optimizer in (values["optimizer"], values["fusion"]["optimizer"]):
+            if optimizer["embedding"] == "dense":
+                del optimizer["embedding"], optimizer["embedding_rate"]
         unused = [] if self.rule["kind"] in LEARNED_RULES else ["fusion", "outer_split"]
         unused += ["fold", "folds"] if self.folds == 1 else []
         unused += ["held_out"] if not self.held_out else []

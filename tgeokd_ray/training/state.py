@@ -17,6 +17,16 @@ PER_STUDENT = ("best", "best_epoch", "ended", "active")
 
 
 @dataclass(frozen=True)
+class Patch:
+    """What a step has changed of a table but not yet written there: the new values of `rows` [U] of parts of a state,
+    by `(part, name)`, [A, U, ...] each. Writing them twice changes nothing, so that a step may be interrupted anywhere.
+    """
+
+    rows: Tensor
+    values: Mapping[tuple[str, str], Tensor]
+
+
+@dataclass(frozen=True)
 class State:
     """Parameters theta and omega with their optimizer moments, and the best ones so far.
 
@@ -25,7 +35,8 @@ class State:
     metric on valid (signed so that higher is better), `best_epoch` [R] the epoch it came from and `ended` [R] the one
     that was a student's last (-1: none yet). `totals` sums the measures of the epoch's steps; `history` has one entry
     per finished epoch, with a list of R values per measure, null for students that train no more. `snapshots` are
-    theta and omega of earlier steps, named `STEP/theta/NAME`, where somebody asks for them.
+    theta and omega of earlier steps, named `STEP/theta/NAME`, where somebody asks for them. A `patch` is to be written
+    before theta and moments are read: `settled`.
     """
 
     theta: Tensors
@@ -43,6 +54,7 @@ class State:
     step: int = 0
     history: tuple[Epoch, ...] = field(default=())
     snapshots: Tensors = field(default_factory=dict)
+    patch: Patch | None = None
 
     @property
     def num_students(self) -> int:
@@ -53,9 +65,18 @@ class State:
         """True once every student has ended."""
         return bool((self.ended >= 0).all())
 
+    def settled(self) -> State:
+        """The same state with its patch written, in place, into tables that no other state is to be read from."""
+        if self.patch is None:
+            return self
+        for (part, name), values in self.patch.values.items():
+            getattr(self, part)[name].index_copy_(1, self.patch.rows, values)
+        return replace(self, patch=None)
+
     def flat(self) -> Tensors:
         """One dict of tensors for a safetensors file."""
-        parts = {f"{part}/{name}": value for part in PARTS for name, value in getattr(self, part).items()}
+        settled = self.settled()
+        parts = {f"{part}/{name}": value for part in PARTS for name, value in getattr(settled, part).items()}
         return parts | {name: getattr(self, name) for name in PER_STUDENT}
 
     @classmethod
@@ -95,9 +116,10 @@ class State:
 
     def with_snapshot(self) -> State:
         """Remember theta and omega as they are at this step."""
-        parts = {f"{part}/{name}": value for part in ("theta", "omega") for name, value in getattr(self, part).items()}
-        now = {f"{self.step:09d}/{name}": value for name, value in parts.items()}
-        return replace(self, snapshots=self.snapshots | now)
+        now = self.settled()
+        parts = {f"{part}/{name}": value for part in ("theta", "omega") for name, value in getattr(now, part).items()}
+        copies = {f"{self.step:09d}/{name}": value.clone() for name, value in parts.items()}
+        return replace(now, snapshots=self.snapshots | copies)
 
     def without(self, students: Sequence[int]) -> State:
         """These students end with this epoch, if they have not before."""

@@ -20,7 +20,9 @@ from tgeokd_ray.objectives.rule_pack import RulePack
 from tgeokd_ray.objectives.stacking import apply
 from tgeokd_ray.objectives.ways import WAYS, Inner, Way
 from tgeokd_ray.training import spread
+from tgeokd_ray.training.profile import region
 from tgeokd_ray.training.state import State, Tensors
+from tgeokd_ray.training.window import window
 from tgeokd_ray.training.worker import Worker
 
 Measures = dict[str, Tensor]
@@ -124,8 +126,9 @@ class Step:
 
     `masks` are the dropout of the inner pass; the outer loss is that of the student as it will be used, without any.
     Without parameters in the rule, or without outer rows, the outer half vanishes. Gradients, the outer gradient and
-    the fusion gradient are means over all rows of all workers. `hypergradient` names the way to differentiate twice,
-    `look_ahead` how many inner steps the outer gradient is pulled back through.
+    the fusion gradient are means over all rows of all workers. Where tables move row by row, all of it happens on the
+    rows that the batches name (`window`), and the new state is to be settled. `hypergradient` names the way to
+    differentiate twice, `look_ahead` how many inner steps the outer gradient is pulled back through.
     """
 
     problem: Problem
@@ -162,45 +165,73 @@ class Step:
     def __call__(
         self, state: State, inner: Rows, outer: Rows | None, progress: float, masks: Tensor | None = None
     ) -> tuple[State, Measures]:
+        if not self.optimizer.tables:
+            return self._taken(state, inner, outer, progress, masks)
+        with region("window"):
+            state = state.settled()
+        (num_rows,) = {state.theta[name].shape[1] for name in self.optimizer.tables}
+        batches = [inner] if outer is None else [inner, outer]
+        with region("window"):
+            seen, (inner, *rest) = window(self.optimizer, num_rows, batches, self.worker)
+            small = seen.entered(state)
+        new, measures = self._taken(small, inner, rest[0] if rest else None, progress, masks)
+        return seen.left(state, new), measures
+
+    def _taken(
+        self, state: State, inner: Rows, outer: Rows | None, progress: float, masks: Tensor | None
+    ) -> tuple[State, Measures]:
         problem, worker = self.problem, self.worker
         bilevel = outer is not None and problem.rule.learned
         theta, omega = problem.leaves(state.theta), problem.leaves(state.omega, moved=bilevel)
-        logits = problem.logits(theta, inner, masks)
+        with region("forward"):
+            logits = problem.logits(theta, inner, masks)
+            losses = problem.losses(logits, inner)
         points = problem.points(logits, inner)
         context = Context(progress=progress, generator=None, mean=worker.global_mean)
-        with torch.set_grad_enabled(bilevel):
+        with region("ratio"), torch.set_grad_enabled(bilevel):
             ratio = problem.mixture(omega, points, inner, context)
         batch = Inner(
             theta=theta,
-            losses=problem.losses(logits, inner),
+            losses=losses,
             losses_of=lambda theta: problem.losses(problem.logits(theta, inner, masks), inner),
             weights=ratio.detach(),
             row_weights=points.row_weights,
         )
-        way = WAYS[self.hypergradient](batch) if bilevel else None
-        gradients = batch.gradients() if way is None else way.gradients
+        with region("gradient"):
+            way = WAYS[self.hypergradient](batch) if bilevel else None
+            gradients = batch.gradients() if way is None else way.gradients
         weight = points.row_weights.sum()
         rate = self.learning_rate(state.step)
-        measures = self._measures(batch.losses, ratio, points)
-        averaged = worker.mean(gradients | measures, weight)
+        with region("measures"):
+            measures = self._measures(losses, ratio, points)
+        with region("exchange"):
+            averaged = worker.mean(gradients | measures, weight)
         measures = {name: averaged.pop(name) for name in measures}
         measures["ratio"] = measures["ratio"] / measures.pop("labelled").clamp_min(torch.finfo(ratio.dtype).tiny)
         averaged = _rounded(averaged, state.theta)
-        new_theta, new_moments = self.optimizer.update(state.theta, averaged, state.moments, rate)
+        with region("update"):
+            new_theta, new_moments = self.optimizer.update(state.theta, averaged, state.moments, rate)
         new = replace(state, theta=new_theta, moments=new_moments, step=state.step + 1)
         if way is not None:
             assert outer is not None
             taken = InnerStep(self.optimizer, state.theta, averaged, state.moments, rate)
-            slope, terms = self._slope(way, taken, self._outer_gradient(new_theta, outer), weight)
+            with region("outer"):
+                v = self._outer_gradient(new_theta, outer)
+            with region("second order"):
+                slope, terms = self._slope(way, taken, v, weight)
             slope = slope * points.labelled.unsqueeze(-1)
-            fusion = worker.mean(fusion_gradient(omega, ratio, slope, points, context), weight)
-            fusion = _rounded(fusion, state.omega)
-            new_omega, new_omega_moments = self.fusion_optimizer.update(
-                state.omega, fusion, state.omega_moments, self.fusion_learning_rate
-            )
-            new = replace(new, omega=new_omega, omega_moments=new_omega_moments)
+            with region("fusion"):
+                new = self._fused(new, worker.mean(fusion_gradient(omega, ratio, slope, points, context), weight))
             measures |= {"cut_terms": (self.look_ahead - terms).to(measures["loss"])}
         return new, {name: measures.get(name, torch.zeros_like(measures["loss"])) for name in self.measures}
+
+    def _fused(self, state: State, gradient: Tensors) -> State:
+        """The state after an outer step of the fusion network along its global gradient."""
+        rounded = _rounded(gradient, state.omega)
+        omega, moments = self.fusion_optimizer.update(
+            state.omega, rounded, state.omega_moments, self.fusion_learning_rate
+        )
+        return replace(state, omega=omega, omega_moments=moments)
 
     def _slope(self, way: Way, taken: InnerStep, v: Tensors, weight: Tensor) -> tuple[Tensor, Tensor]:
         """dJ/da [R, N, 1 + M] of the local rows from the global outer gradient, and the terms [R] that it has."""
