@@ -44,7 +44,8 @@ def window(optimizer: Optimizer, num_rows: int, batches: Sequence[Rows], worker:
     ids = [rows.categorical for rows in batches]
     rows = _distinct(torch.cat([part.flatten() for part in ids]), num_rows)
     if worker.size > 1:
-        rows = _distinct(torch.cat(worker.gather(rows)), num_rows)
+        short = torch.int32 if num_rows < 1 << 31 else torch.int64
+        rows = _distinct(torch.cat(worker.gather(rows.to(short))), num_rows)
     keys = [("theta", name) for name in optimizer.tables]
     keys += [("moments", moment) for name in optimizer.tables for moment in optimizer.moments_of(name)]
     places = _places(rows, ids, num_rows)

@@ -1,0 +1,174 @@
+"""How fast students train: against FuxiCTR, DeepCTR-Torch, FBGEMM's embedding, and the dense part alone.
+
+python benchmarks/train.py [peers bound growth] [--quick] [--json]
+
+peers: whole training loops on the same generated rows, rows per CPU-second and AUC on held-out rows; needs `make peers`
+(CONTRIBUTING.md). bound: our step over its own dense part on fixed input. growth: a step on a table of 1 M ids over
+one of 200 k, and row by row over dense. Every side in a process of its own, in turns, one thread.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from figures import Figure, main
+from peers_run import Absent, run
+from student_steps import BATCH, Running, Student, in_turns, table
+from workload import write
+
+HERE = Path(__file__).resolve().parent
+STEPS, TURNS = {200_000: 100, 1_000_000: 60}, 3
+HELD_OUT = 65_536
+SIZES = {200_000: "200k", 1_000_000: "1m"}
+# Times FuxiCTR's rows per CPU-second; AUC must not be lower.
+BARS = {("dnn", 200_000): 5.0, ("dnn", 1_000_000): 13.0, ("dcnv2", 200_000): 3.5, ("wide_deep", 200_000): 5.0}
+BOUND_BAR, FBGEMM_BAR = 0.82, 0.95
+
+
+def precisions() -> list[str]:
+    """What this processor can be asked for: bfloat16 products are emulated, and slower, where it has none."""
+    return ["fp32", "bf16"] if _has_bf16() else ["fp32"]
+
+
+def _has_bf16() -> bool:
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return True
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def peers(quick: bool) -> Iterator[Figure]:
+    """Bars a and b: whole loops, each turn ours and every peer once on the same file."""
+    if quick:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        for num_ids, steps in STEPS.items():
+            path = Path(folder) / f"{num_ids}.npz"
+            write(path, steps * BATCH, num_ids, HELD_OUT)
+            for model in ("dnn", "dcnv2", "wide_deep"):
+                if (model, num_ids) in BARS:
+                    yield from _against_loops(path, model, num_ids)
+            yield from _against_fbgemm(path, num_ids)
+
+
+def _ours(path: Path, model: str, precision: str) -> dict[str, Any]:
+    """Our line of JSON; SystemExit with the reason where it failed."""
+    script = HERE / "train_ours.py"
+    found = run(str(script), path, "--model", model, "--precision", precision, python=Path(sys.executable))
+    if isinstance(found, Absent):
+        raise SystemExit(found.reason)
+    return found
+
+
+def _against_loops(path: Path, model: str, num_ids: int) -> Iterator[Figure]:
+    scripts = {"fuxictr": "fuxictr_train.py", "deepctr": "deepctr_train.py"}
+    best = precisions()[-1]
+    turns: list[dict[str, dict[str, Any] | Absent]] = []
+    for _ in range(TURNS):
+        turn: dict[str, dict[str, Any] | Absent] = {"ours": _ours(path, model, best)}
+        turns.append(turn | {peer: run(script, path, "--model", model) for peer, script in scripts.items()})
+    name = f"train.{model}.{SIZES[num_ids]}"
+    for peer in scripts:
+        bar = BARS[model, num_ids] if peer == "fuxictr" else None
+        yield from _ratios(f"{name}.vs_{peer}", turns, peer, bar, best)
+
+
+def _ratios(
+    name: str, turns: list[dict[str, dict[str, Any] | Absent]], peer: str, bar: float | None, precision: str
+) -> Iterator[Figure]:
+    """The ratio of rows per CPU-second and, where there is a bar, the difference of AUC."""
+    bound = "reported" if bar is None else f">= {bar:g}"
+    absent = next((turn[peer] for turn in turns if isinstance(turn[peer], Absent)), None)
+    if isinstance(absent, Absent):
+        yield Figure(name, None, "ratio", bound, None, context={"reason": absent.reason})
+        return
+    pairs: list[tuple[dict[str, Any], dict[str, Any]]] = [(turn["ours"], turn[peer]) for turn in turns]  # type: ignore[misc]
+    speeds = [(mine["rows_per_cpu_second"], theirs["rows_per_cpu_second"]) for mine, theirs in pairs]
+    ratios = [mine / theirs for mine, theirs in speeds]
+    value = median(ratios)
+    context = {
+        "precision": precision,
+        "bf16_in_hardware": _has_bf16(),
+        "ours_rows_per_cpu_second": round(median(mine for mine, _ in speeds)),
+        "theirs_rows_per_cpu_second": round(median(theirs for _, theirs in speeds)),
+        "steps": pairs[0][0]["steps"],
+    }
+    ok = True if bar is None else value >= bar
+    yield Figure(name, value, "ratio", bound, ok, [min(ratios), max(ratios)], context)
+    gains = [mine["auc"] - theirs["auc"] for mine, theirs in pairs]
+    gain, both = median(gains), {"ours": pairs[0][0]["auc"], "theirs": pairs[0][1]["auc"]}
+    yield Figure(f"{name}.auc", gain, "difference", ">= 0", gain >= 0, [min(gains), max(gains)], both)
+
+
+def _against_fbgemm(path: Path, num_ids: int) -> Iterator[Figure]:
+    """Row-wise Adagrad on both sides, the same dense part; at each precision that the processor has."""
+    for precision in precisions():
+        turns: list[dict[str, dict[str, Any] | Absent]] = [
+            {"ours": _ours(path, "dnn", precision), "fbgemm": run("fbgemm_train.py", path, "--precision", precision)}
+            for _ in range(TURNS)
+        ]
+        yield from _ratios(f"train.dnn.{SIZES[num_ids]}.{precision}.vs_fbgemm", turns, "fbgemm", FBGEMM_BAR, precision)
+
+
+def bound(quick: bool) -> Iterator[Figure]:
+    """Bar b: the dense part alone, as plain torch does it on fixed input with fused Adam, over our whole step."""
+    for model in ("dnn",) if quick else ("dnn", "dcnv2"):
+        for precision in precisions():
+            running = Running(Student(model, 200_000, bf16=precision == "bf16"), table(8 * BATCH, 200_000))
+            works = [_dense(model, precision), running.step]
+            turns = in_turns(works, times=3 if quick else 10, turns=3 if quick else 5)
+            ratios = [alone / whole for alone, whole in turns]
+            value = median(ratios)
+            context = {"rows_per_cpu_second": round(BATCH / median(whole for _, whole in turns))}
+            name = f"train.{model}.200k.{precision}.vs_bound"
+            bar = f">= {BOUND_BAR}"
+            yield Figure(name, value, "ratio", bar, value >= BOUND_BAR, [min(ratios), max(ratios)], context)
+
+
+def _dense(model: str, precision: str) -> Callable[[], None]:
+    """A step of the dense part alone: embedded rows are given, and need a gradient."""
+    sys.path.insert(0, str(HERE / "peers"))
+    from dense import Dense, trainer
+    from rows import EMBEDDING
+
+    numeric, embedded = torch.randn(BATCH, 13), torch.randn(BATCH, 26 * EMBEDDING).mul_(0.1).requires_grad_()
+    labels = (torch.rand(BATCH) < 0.3).float()
+    step = trainer(Dense(model, 13, 26), precision)
+
+    def work() -> None:
+        embedded.grad = None
+        step(numeric, embedded, labels)
+
+    return work
+
+
+def growth(quick: bool) -> Iterator[Figure]:
+    """A step over one on a fifth of the ids, and the step of a dense table over one row by row."""
+    data = {num_ids: table(4 * BATCH, num_ids) for num_ids in SIZES}
+
+    def running(num_ids: int, embedding: str = "rowwise_adagrad") -> Callable[[], None]:
+        return Running(Student(num_ids=num_ids, embedding=embedding), data[num_ids]).step
+
+    works = [running(200_000), running(1_000_000), running(1_000_000, "lazy_adam"), running(1_000_000, "dense")]
+    turns = in_turns(works, times=2 if quick else 8, turns=3, warm=2)
+    wanted = {
+        "train.dnn.1m_over_200k": (1, 0, "<= 1.15", lambda x: x <= 1.15),
+        "train.dnn.1m.lazy_adam_over_rowwise_adagrad": (2, 1, "reported", lambda _: True),
+        "train.dnn.1m.dense_over_row_wise": (3, 1, "reported", lambda _: True),
+    }
+    for name, (above, below, bar, holds) in wanted.items():
+        ratios = [turn[above] / turn[below] for turn in turns]
+        value = median(ratios)
+        yield Figure(name, value, "ratio", bar, holds(value), [min(ratios), max(ratios)])
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main("How fast students train.", {"peers": peers, "bound": bound, "growth": growth})
