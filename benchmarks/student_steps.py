@@ -18,6 +18,8 @@ from torch import Tensor
 
 from tgeokd_ray.feed.rows import Rows
 from tgeokd_ray.models import build
+from tgeokd_ray.models.compiled import compiled
+from tgeokd_ray.models.network import Network
 from tgeokd_ray.objectives.optimizers import Optimizer
 from tgeokd_ray.objectives.rule_pack import RulePack
 from tgeokd_ray.objectives.rules import build_rule
@@ -52,6 +54,7 @@ class Student:
     rule: tuple[tuple[str, Any], ...] = tuple(LABELS.items())
     look_ahead: int = 1
     hypergradient: str = "split"
+    compile: bool = False
 
     @property
     def num_teachers(self) -> int:
@@ -60,6 +63,7 @@ class Student:
     def step(self, worker: Worker | None = None) -> Step:
         """The step of a run, on this worker."""
         module = build(dict(MODELS[self.model]), **_columns(self.num_ids), generator=torch.Generator().manual_seed(0))
+        assert isinstance(module, Network)
         teachers = self.num_teachers
         problem = Problem(
             module=module,
@@ -67,6 +71,7 @@ class Student:
             temperature=1.0,
             class_means=torch.eye(2).expand(teachers, 2, 2) * 0.6 + 0.2,
             autocast=torch.bfloat16 if self.bf16 else None,
+            fast=compiled(module) if self.compile else None,
         )
         spec = OptimizerSpec("adam", RATE, embedding=self.embedding, embedding_rate=EMBEDDING_RATES[self.embedding])
         return Step(

@@ -58,7 +58,8 @@ class Training(Strict):
     `patience` epochs without a better result on valid end the run. Rare classes are corrected for once: by
     `class_weights` or by `oversample`. With `exact_sums` steps of float32 parameters are computed in float64: the
     number of workers then changes nothing, which costs a tenth to a third of the pace; other precisions know no such
-    thing.
+    thing. With `compile` the dense part of the network is compiled code (torch.compile), which takes up to a minute
+    once and pays for large networks and many steps; the inner half of an outer step does without.
     """
 
     epochs: Count = 10
@@ -68,6 +69,7 @@ class Training(Strict):
     class_weights: Literal["none", "balanced"] = "none"
     oversample: Count = 1
     exact_sums: bool = False
+    compile: bool = False
     optimizer: TableOptimizer = TableOptimizer()
 
     @field_validator("oversample")

@@ -264,6 +264,7 @@ def _spec(job: Job, model: Model, training: Training, **places: Any) -> RunSpec:
         metric=job.metric,
         precision=job.precision,
         exact_sums=training.exact_sums,
+        compile=training.compile,
         data_seed=job.seed,
         checkpoint_seconds=job.checkpoint_seconds,
         profile=job.profile,

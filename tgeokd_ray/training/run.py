@@ -13,6 +13,7 @@ from torch import Tensor
 from tgeokd_ray.artifacts import Artifact
 from tgeokd_ray.events import Progress
 from tgeokd_ray.models import build
+from tgeokd_ray.models.compiled import compiled
 from tgeokd_ray.models.network import Network
 from tgeokd_ray.objectives.optimizers import Optimizer
 from tgeokd_ray.objectives.rule_pack import RulePack
@@ -79,13 +80,15 @@ def _step(pack: Pack, rule: RulePack, data: RunData, worker: Worker) -> Step:
 
     temperatures = [one.temperature for one in pack.students]
     alike = len(set(temperatures)) == 1
+    module = module.to(device)
     problem = Problem(
-        module=module.to(device),
+        module=module,
         rule=rule,
         temperature=temperatures[0] if alike else per_student(temperatures, computed),
         class_means=data.class_means.to(device, computed),
         class_weights=_class_weights(spec, data).to(device) if spec.class_weights == "balanced" else None,
         autocast=AUTOCAST[spec.precision],
+        fast=compiled(module) if spec.compile and isinstance(module, Network) else None,
     )
     rates = per_student((one.learning_rate for one in pack.students), torch.float64)
     return Step(

@@ -85,7 +85,8 @@ class RunSpec:
     `ratio_splits` behind, averaged over `snapshots` states of its second half; one of the kind "channels" fits a
     channel to the rows of `splits` with the students `judges`, one per fold, and trains nothing. With a `channel` the
     labels of outer and valid rows are denoised. `exact_sums` takes the steps of float32 parameters in float64, so that
-    the order of a sum, and with it the number of workers or of students side by side, is lost in the rounding.
+    the order of a sum, and with it the number of workers or of students side by side, is lost in the rounding. With
+    `compile` the dense part of the network is compiled code.
     `alone`: rows count for this student as for no other, so that it shares no pack. With `profile` some steps are
     profiled. `arguments()` is what the artifact's digest covers: all but PLACES.
     """
@@ -119,6 +120,7 @@ class RunSpec:
     oversample: int = 1
     precision: str = "fp32"
     exact_sums: bool = False
+    compile: bool = False
     data_seed: int = 0
     model_seeds: tuple[int, ...] = (0,)
     ensemble: bool = False
@@ -146,6 +148,7 @@ class RunSpec:
                 del optimizer["embedding"], optimizer["embedding_rate"]
         unused = [] if self.rule["kind"] in LEARNED_RULES else ["fusion", "outer_split"]
         unused += ["fold", "folds"] if self.folds == 1 else []
+        unused += ["compile"] if not self.compile else []
         unused += ["held_out"] if not self.held_out else []
         unused += ["temperature"] if self.rule["kind"] == "labels" or self.choice is not None else []
         unused += ["choice"] if self.choice is None else []

@@ -34,7 +34,7 @@ class Problem:
 
     `temperature` is one for all students, or [R]; `class_means` is [M, C, C], in the type that steps are computed in,
     which may be wider than that of the parameters; `class_weights` [C] multiplies each row's own weight; with
-    `autocast` the network itself runs in that type.
+    `autocast` the network itself runs in that type. `fast` is the module for passes that are differentiated once.
     """
 
     module: nn.Module
@@ -43,6 +43,7 @@ class Problem:
     class_means: Tensor
     class_weights: Tensor | None = None
     autocast: torch.dtype | None = None
+    fast: nn.Module | None = None
 
     def take(self, students: Sequence[int]) -> Problem:
         """The problem of these students alone."""
@@ -53,12 +54,14 @@ class Problem:
         """The tensors as leaves in the type that everything is computed in."""
         return {name: v.detach().to(self.class_means.dtype).requires_grad_(moved) for name, v in tensors.items()}
 
-    def logits(self, theta: Tensors, rows: Rows, masks: Tensor | None = None) -> Tensor:
-        """Student logits [R, N, C] in float32 or better; `masks` [R, N, K] are the dropout of the hidden units."""
+    def logits(self, theta: Tensors, rows: Rows, masks: Tensor | None = None, *, once: bool = False) -> Tensor:
+        """Student logits [R, N, C] in float32 or better; `masks` [R, N, K] are the dropout of the hidden units. With
+        `once` they are differentiated once at most."""
         own = () if masks is None else (masks,)
         with torch.autocast(rows.numeric.device.type, dtype=self.autocast, enabled=self.autocast is not None):
             numeric = rows.numeric.to(next(iter(theta.values())).dtype)
-            logits = apply(self.module, theta, numeric, rows.categorical, own=own)
+            module = self.fast if once and self.fast is not None else self.module
+            logits = apply(module, theta, numeric, rows.categorical, own=own)
         return logits.float() if self.autocast is not None else logits
 
     def row_weights(self, rows: Rows) -> Tensor:
@@ -98,7 +101,7 @@ class Problem:
     def outer_loss(self, theta: Tensors, rows: Rows) -> Tensor:
         """Cross-entropy of the outer rows (paper, eq. 4), with a channel to denoised labels: weighted mean over the
         local rows, summed over the pack."""
-        weights, logits = self.row_weights(rows), self.logits(theta, rows)
+        weights, logits = self.row_weights(rows), self.logits(theta, rows, once=True)
         denoised = rows.targets.shape[1] > 0
         losses = soft_cross_entropy(logits, rows.targets) if denoised else cross_entropy(logits, rows.labels)
         losses = losses * weights
@@ -184,7 +187,7 @@ class Step:
         bilevel = outer is not None and problem.rule.learned
         theta, omega = problem.leaves(state.theta), problem.leaves(state.omega, moved=bilevel)
         with region("forward"):
-            logits = problem.logits(theta, inner, masks)
+            logits = problem.logits(theta, inner, masks, once=not bilevel)
             losses = problem.losses(logits, inner)
         points = problem.points(logits, inner)
         context = Context(progress=progress, generator=None, mean=worker.global_mean)
