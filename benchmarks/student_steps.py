@@ -64,12 +64,13 @@ class Student:
         """The step of a run, on this worker."""
         module = build(dict(MODELS[self.model]), **_columns(self.num_ids), generator=torch.Generator().manual_seed(0))
         assert isinstance(module, Network)
-        teachers = self.num_teachers
+        worker, teachers = worker or LocalWorker(), self.num_teachers
+        module, rates = module.to(worker.device), torch.tensor([RATE, 3e-3], dtype=torch.float64, device=worker.device)
         problem = Problem(
             module=module,
             rule=RulePack.of([build_rule(**dict(self.rule))]),
             temperature=1.0,
-            class_means=torch.eye(2).expand(teachers, 2, 2) * 0.6 + 0.2,
+            class_means=(torch.eye(2).expand(teachers, 2, 2) * 0.6 + 0.2).to(worker.device),
             autocast=torch.bfloat16 if self.bf16 else None,
             fast=compiled(module) if self.compile else None,
         )
@@ -78,9 +79,9 @@ class Student:
             problem=problem,
             optimizer=Optimizer(spec, [module.table] if module.table else []),
             fusion_optimizer=Optimizer(OptimizerSpec("adam", 3e-3)),
-            worker=worker or LocalWorker(),
-            learning_rate=Schedule(torch.tensor([RATE], dtype=torch.float64)),
-            fusion_learning_rate=torch.tensor([3e-3], dtype=torch.float64),
+            worker=worker,
+            learning_rate=Schedule(rates[:1]),
+            fusion_learning_rate=rates[1:],
             hypergradient=self.hypergradient,
             look_ahead=self.look_ahead,
         )
@@ -89,8 +90,9 @@ class Student:
         """The state before the first step."""
         keep_freed_memory()
         theta = stack([step.problem.module])
-        omega = step.problem.rule.init((0,), 2, self.num_teachers)
-        none = torch.zeros(1, dtype=torch.int64)
+        device = step.worker.device
+        omega = {n: v.to(device) for n, v in step.problem.rule.init((0,), 2, self.num_teachers).items()}
+        none = torch.zeros(1, dtype=torch.int64, device=device)
         return State(
             theta=theta,
             moments=step.optimizer.init(theta),
@@ -99,7 +101,7 @@ class Student:
             best_theta={},
             best_omega={},
             totals=step.totals(1),
-            best=torch.zeros(1, dtype=torch.float64),
+            best=torch.zeros(1, dtype=torch.float64, device=device),
             best_epoch=none,
             ended=none - 1,
             active=none,
@@ -179,7 +181,9 @@ class Running:
         rows, outer = self.data.rows(batch * self.batch_rows, self.batch_rows, teachers), None
         if self.every and self.taken % self.every == 0:
             outer = self.data.rows(batch * self.outer_rows + 7 * self.batch_rows, self.outer_rows, teachers)
-        self.state, _ = self._step(self.state, rows, outer, 0.5)
+        device = self._step.worker.device
+        outer = None if outer is None else outer.to(device)
+        self.state, _ = self._step(self.state, rows.to(device), outer, 0.5)
         self.taken += 1
 
     def logits(self, data: Table) -> Iterator[Tensor]:
@@ -187,8 +191,8 @@ class Running:
         self.state = self.state.settled()
         with torch.inference_mode():
             for first in range(0, len(data.labels), self.batch_rows):
-                rows = data.rows(first, min(self.batch_rows, len(data.labels) - first))
-                yield self._step.problem.logits(self.state.theta, rows)[0]
+                rows = data.rows(first, min(self.batch_rows, len(data.labels) - first)).to(self._step.worker.device)
+                yield self._step.problem.logits(self.state.theta, rows)[0].cpu()
 
 
 def seconds(work: Callable[[], None], times: int) -> float:
