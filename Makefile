@@ -6,7 +6,6 @@ PIP_ARGS ?=
 VENV := .venv
 STAMP := $(VENV)/.installed
 BIN := $(VENV)/bin
-BENCHMARKS = $(sort $(shell grep -ls __main__ benchmarks/*.py))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -39,11 +38,8 @@ test: lint types ## lint, types and all tests but those that need a GPU
 	$(BIN)/python -m pytest -m "forks and not ray and not gpu"
 	$(BIN)/python -m pytest -m "ray and not gpu"
 
-bench: $(STAMP) ## the quick form of every benchmark, one JSON line per figure
-	@test -n "$(BENCHMARKS)" || { echo "benchmarks/ holds no benchmark" >&2; exit 1; }
-	@failed=; for file in $(BENCHMARKS); do \
-		echo "$$file" >&2; $(BIN)/python "$$file" --quick --json || failed="$$failed $$file"; \
-	done; test -z "$$failed" || { echo "failed:$$failed" >&2; exit 1; }
+bench: $(STAMP) ## the quick figures of speed in one table (ten minutes at most)
+	$(BIN)/python benchmarks/quick.py
 
 clean: ## remove .venv and caches; artifacts stay
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

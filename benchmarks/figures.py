@@ -44,7 +44,7 @@ def main(title: str, measures: dict[str, Measure]) -> None:
             if arguments.json:
                 print(json.dumps(asdict(figures[-1])), flush=True)
     if not arguments.json:
-        _print_table(figures)
+        print_table(figures)
     sys.exit(any(figure.ok is False for figure in figures))
 
 
@@ -58,16 +58,18 @@ def _with_context(figure: Figure, seconds: float, quick: bool) -> Figure:
     return Figure(**{**asdict(figure), "context": {**context, **figure.context}})
 
 
-def _print_table(figures: Iterable[Figure]) -> None:
+def print_table(figures: Iterable[Figure]) -> None:
+    """The figures as a table on the terminal; of one that was not measured, or failed, the reason."""
     from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
     for heading in ("figure", "value", "unit", "bar", "ok", "spread"):
-        table.add_column(heading, justify="right" if heading == "value" else "left")
+        table.add_column(heading, justify="right" if heading == "value" else "left", overflow="fold")
     for figure in figures:
+        reason = str(figure.context.get("reason", "not measured"))
         value = "-" if figure.value is None else f"{figure.value:.6g}"
         spread = " .. ".join(f"{x:.6g}" for x in figure.spread)
-        ok = {True: "yes", False: "NO", None: str(figure.context.get("reason", "not measured"))}[figure.ok]
+        ok = {True: "yes", False: "NO" if figure.value is not None else f"NO: {reason}", None: reason}[figure.ok]
         table.add_row(figure.name, value, figure.unit, figure.bar, ok, spread)
     Console().print(table)
