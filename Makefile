@@ -4,13 +4,14 @@
 PYTHON ?= python3
 PIP_ARGS ?=
 VENV := .venv
+PEERS := .venv-peers
 STAMP := $(VENV)/.installed
 BIN := $(VENV)/bin
 BENCHMARKS = $(sort $(shell grep -ls __main__ benchmarks/*.py))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: setup demo test lint types bench clean help
+.PHONY: setup demo test lint types bench peers clean help
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' Makefile
@@ -45,6 +46,13 @@ bench: $(STAMP) ## the quick form of every benchmark, one JSON line per figure
 		echo "$$file" >&2; $(BIN)/python "$$file" --quick --json || failed="$$failed $$file"; \
 	done; test -z "$$failed" || { echo "failed:$$failed" >&2; exit 1; }
 
-clean: ## remove .venv and caches; artifacts stay
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+peers: $(PEERS)/.installed ## .venv-peers with the libraries that the full benchmarks measure against
+
+$(PEERS)/.installed: benchmarks/requirements.txt constraints.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install $(PIP_ARGS) -r benchmarks/requirements.txt
+	@touch $@
+
+clean: ## remove .venv, .venv-peers and caches; artifacts stay
+	rm -rf $(VENV) $(PEERS) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
