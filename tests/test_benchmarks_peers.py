@@ -8,6 +8,7 @@ from pathlib import Path
 
 import peers_run
 import pytest
+import torch
 import workload
 from peers_run import Absent
 
@@ -95,8 +96,22 @@ def test_the_clock_leaves_out_the_warm_up_and_what_follows_the_last_step(monkeyp
     clock = importlib.import_module("rows")
     seconds = 0.0
     monkeypatch.setattr(clock.time, "process_time", lambda: seconds)
-    steps = clock.Clocked(range(clock.WARM_UP + 4))
+    steps = clock.Clocked(range(9), warm_up_steps=5)
     for step in steps:
-        seconds += 50.0 if step < clock.WARM_UP else 1.0
+        seconds += 50.0 if step < 5 else 1.0
     seconds += 100.0
     assert steps.rows_per_cpu_second(64) == 64.0
+
+
+def test_rows_come_again_where_the_file_is_short(rows: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(peers_run.SCRIPTS))
+    reader = importlib.import_module("rows")
+    parser = reader.arguments("")
+    data = reader.read(parser.parse_args([str(rows), "--batch-rows", "1500", "--steps", "9"]))
+    first, *_, third, fourth, fifth, sixth, seventh, eighth, ninth = data.train.batches(1500)
+    for again in (third, fifth, seventh, ninth):
+        assert torch.equal(first.categorical, again.categorical)
+    assert torch.equal(fourth.labels, sixth.labels)
+    assert torch.equal(eighth.numeric, data.train.numeric[1500:3000])
+    with pytest.raises(SystemExit, match="2 steps of 1500 rows, at least 7 are needed"):
+        reader.read(parser.parse_args([str(rows), "--batch-rows", "1500"]))
