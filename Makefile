@@ -4,12 +4,13 @@
 PYTHON ?= python3
 PIP_ARGS ?=
 VENV := .venv
+PEERS := .venv-peers
 STAMP := $(VENV)/.installed
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: setup demo test lint types bench clean help
+.PHONY: setup demo test lint types bench peers clean help
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' Makefile
@@ -41,6 +42,13 @@ test: lint types ## lint, types and all tests but those that need a GPU
 bench: $(STAMP) ## the quick figures of speed in one table (ten minutes at most)
 	$(BIN)/python benchmarks/quick.py
 
-clean: ## remove .venv and caches; artifacts stay
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+peers: $(PEERS)/.installed ## .venv-peers with the libraries that the full benchmarks measure against
+
+$(PEERS)/.installed: benchmarks/requirements.txt constraints.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install $(PIP_ARGS) -r benchmarks/requirements.txt
+	@touch $@
+
+clean: ## remove .venv, .venv-peers and caches; artifacts stay
+	rm -rf $(VENV) $(PEERS) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -40,7 +40,7 @@ def sizes(num_ids: int) -> Ids:
         raise ValueError(f"num_ids must be at least {MIN_SIZE * NUM_CATEGORICAL}, got {num_ids}")
     shares = np.geomspace(1.0, SIZE_RANGE, NUM_CATEGORICAL)
     spare = num_ids - MIN_SIZE * NUM_CATEGORICAL
-    found = MIN_SIZE + np.floor(spare * shares / shares.sum()).astype(np.int64)
+    found: Ids = MIN_SIZE + np.floor(spare * shares / shares.sum()).astype(np.int64)
     found[-1] += num_ids - found.sum()
     return found
 
@@ -88,4 +88,5 @@ def _zipf(uniform: NDArray[np.float64], size: int) -> Ids:
     """Ids in [0, size) by the inverse of the continuous law x ** -ZIPF on [1, size + 1): no table of probabilities."""
     power = 1 - ZIPF
     drawn = (1 + uniform * ((size + 1) ** power - 1)) ** (1 / power)
-    return np.minimum(drawn.astype(np.int64) - 1, size - 1)
+    ids: Ids = np.minimum(drawn.astype(np.int64) - 1, size - 1)
+    return ids

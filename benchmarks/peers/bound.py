@@ -30,7 +30,7 @@ def main() -> None:
     if options.compile:
         dense.compile()
     step = trainer(dense, options.precision)
-    steps = Clocked(range(options.steps))
+    steps = Clocked(range(options.steps), options.warm_up_steps)
     for _ in steps:
         embedded.grad = None
         step(numeric, embedded, labels)

@@ -19,7 +19,6 @@ from rows import (
     EMBEDDING,
     HIDDEN,
     LEARNING_RATE,
-    WARM_UP,
     Data,
     Rows,
     arguments,
@@ -72,7 +71,7 @@ def main() -> None:
     settled(options)
     data = read(options)
     requests.get = refuse
-    warm = WARM_UP * options.batch_rows
+    warm = options.warm_up_steps * options.batch_rows
     seconds = 0.0
     with contextlib.redirect_stdout(io.StringIO()):  # import and `fit` print whatever the verbosity
         network = model(options.model, data)

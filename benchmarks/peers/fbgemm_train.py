@@ -51,7 +51,7 @@ def main() -> None:
     step = trainer(dense, options.precision)
     offsets = torch.arange(options.batch_rows * len(data.sizes) + 1)
     batches = [(batch, ids(batch)) for batch in data.train.batches(options.batch_rows)]
-    train = Clocked(batches)
+    train = Clocked(batches, options.warm_up_steps)
     for batch, indices in train:
         step(batch.numeric, embedding(indices, offsets), batch.labels)
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=options.precision == "bf16"):

@@ -89,7 +89,7 @@ def main() -> None:
     settled(options)
     data = read(options)
     test = batches(data.test, len(data.test.labels))
-    train = Clocked(batches(data.train, options.batch_rows))
+    train = Clocked(batches(data.train, options.batch_rows), options.warm_up_steps)
     with tempfile.TemporaryDirectory() as root:
         model = Model(options.model, feature_map(data, options.numeric_width), root)
         Path(model.model_dir).mkdir()
