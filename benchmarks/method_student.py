@@ -20,7 +20,7 @@ from tgeokd_ray.objectives.rules import Constant
 from tgeokd_ray.objectives.settings import OptimizerSpec
 from tgeokd_ray.objectives.stacking import stack
 from tgeokd_ray.objectives.ways import WAYS, Inner, Way
-from tgeokd_ray.training.steps import Problem
+from tgeokd_ray.training.problem import Problem
 
 Tensors = dict[str, Tensor]
 NUMERIC, CATEGORICAL, IDS, CLASSES = 6, 2, 20, 3

@@ -26,8 +26,9 @@ from tgeokd_ray.objectives.rules import build_rule
 from tgeokd_ray.objectives.settings import OptimizerSpec
 from tgeokd_ray.objectives.stacking import stack
 from tgeokd_ray.training.memory import keep_freed_memory
+from tgeokd_ray.training.problem import Problem
 from tgeokd_ray.training.state import State
-from tgeokd_ray.training.steps import Problem, Schedule, Step
+from tgeokd_ray.training.steps import Schedule, Step
 from tgeokd_ray.training.worker import LocalWorker, Worker
 
 BATCH, HIDDEN, WIDTH, RATE = 4096, (400, 400, 400), 16, 1e-3

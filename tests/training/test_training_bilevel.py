@@ -23,9 +23,10 @@ from tgeokd_ray.objectives.rules import TGeoOneStep
 from tgeokd_ray.objectives.settings import OptimizerSpec
 from tgeokd_ray.objectives.stacking import stack
 from tgeokd_ray.objectives.ways import WAYS
+from tgeokd_ray.training.problem import Problem
 from tgeokd_ray.training.spec import Fusion
 from tgeokd_ray.training.state import State
-from tgeokd_ray.training.steps import Problem, Schedule, Step
+from tgeokd_ray.training.steps import Schedule, Step
 from tgeokd_ray.training.worker import LocalWorker
 
 IDS, CLASSES, ROWS, OUTER_ROWS = 7, 3, 24, 15

@@ -22,9 +22,9 @@ from tgeokd_ray.objectives.stacking import stack
 from tgeokd_ray.training import channel
 from tgeokd_ray.training.channel import mean_teacher
 from tgeokd_ray.training.evaluation import outcomes
+from tgeokd_ray.training.problem import Problem
 from tgeokd_ray.training.segments import by_class, by_column
 from tgeokd_ray.training.spec import RunSpec
-from tgeokd_ray.training.steps import Problem
 from tgeokd_ray.training.surprise import surprise
 
 

@@ -16,7 +16,7 @@ from tgeokd_ray.objectives.rule_pack import RulePack
 from tgeokd_ray.objectives.rules import RULES, Constant, build_rule
 from tgeokd_ray.objectives.stacking import stack
 from tgeokd_ray.objectives.ways import inner_gradient
-from tgeokd_ray.training.steps import Problem
+from tgeokd_ray.training.problem import Problem
 
 N, C = 24, 3
 CONTEXT = Context(progress=0.5)

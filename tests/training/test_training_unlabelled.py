@@ -17,9 +17,10 @@ from tgeokd_ray.objectives.rule_pack import RulePack
 from tgeokd_ray.objectives.rules import ADA, RULES, WLS, Constant, Labels, Rule, TGeoOneStep, build_rule
 from tgeokd_ray.objectives.stacking import stack
 from tgeokd_ray.training.evaluation import summarise_ratio
+from tgeokd_ray.training.problem import Problem
 from tgeokd_ray.training.spread import percentiles
 from tgeokd_ray.training.state import PER_STUDENT, State
-from tgeokd_ray.training.steps import Problem, Schedule, Step
+from tgeokd_ray.training.steps import Schedule, Step
 from tgeokd_ray.training.worker import LocalWorker
 
 N, C = 24, 3

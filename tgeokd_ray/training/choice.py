@@ -13,10 +13,10 @@ from tgeokd_ray.artifacts import Artifact, load_tensors, open_artifact, staging,
 from tgeokd_ray.metrics import paired_gain
 from tgeokd_ray.training.data import RunData
 from tgeokd_ray.training.evaluation import evaluate, signed
+from tgeokd_ray.training.problem import Problem
 from tgeokd_ray.training.reuse import load_metrics, parents
 from tgeokd_ray.training.spec import HIGHER_IS_BETTER, RunSpec
 from tgeokd_ray.training.state import State
-from tgeokd_ray.training.steps import Problem
 from tgeokd_ray.training.worker import Worker
 
 

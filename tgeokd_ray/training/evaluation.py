@@ -16,9 +16,9 @@ from torch import Tensor
 from tgeokd_ray.feed.batches import Rows
 from tgeokd_ray.metrics import Evaluation
 from tgeokd_ray.objectives.points import Context, teacher_share
+from tgeokd_ray.training.problem import Problem
 from tgeokd_ray.training.spec import HIGHER_IS_BETTER
 from tgeokd_ray.training.state import Tensors
-from tgeokd_ray.training.steps import Problem
 from tgeokd_ray.training.worker import Worker
 
 RATIO_BINS = 20

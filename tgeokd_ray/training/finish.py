@@ -10,10 +10,10 @@ from tgeokd_ray.training.choice import chosen_among, commit_incumbent, gain_over
 from tgeokd_ray.training.data import RunData, Source
 from tgeokd_ray.training.evaluation import summarise_ratio
 from tgeokd_ray.training.pack import Pack
+from tgeokd_ray.training.problem import Problem
 from tgeokd_ray.training.ratios import commit_ratios, score
 from tgeokd_ray.training.result import commit, followed, measure
 from tgeokd_ray.training.state import State
-from tgeokd_ray.training.steps import Problem
 from tgeokd_ray.training.worker import Worker
 
 Record = dict[str, Any]

@@ -28,10 +28,10 @@ from tgeokd_ray.objectives.distributions import distance
 from tgeokd_ray.objectives.points import Context, Points
 from tgeokd_ray.objectives.rule_pack import RulePack
 from tgeokd_ray.training.data import Source, train_rows
+from tgeokd_ray.training.problem import Problem as Trained
 from tgeokd_ray.training.reuse import parents
 from tgeokd_ray.training.spec import RunSpec
 from tgeokd_ray.training.state import State, Tensors
-from tgeokd_ray.training.steps import Problem as Trained
 from tgeokd_ray.training.worker import Worker
 
 KIND = "ratios"

@@ -16,10 +16,10 @@ from tgeokd_ray.training.data import RunData
 from tgeokd_ray.training.evaluation import evaluate, summarise_ratio
 from tgeokd_ray.training.log import entry_of
 from tgeokd_ray.training.pack import Pack
+from tgeokd_ray.training.problem import Problem
 from tgeokd_ray.training.reuse import parents
 from tgeokd_ray.training.spec import RunSpec
 from tgeokd_ray.training.state import State, Tensors
-from tgeokd_ray.training.steps import Problem
 from tgeokd_ray.training.worker import Worker
 
 # What a model takes from its table, and under which name: what its kind does not see is left behind.

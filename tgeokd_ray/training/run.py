@@ -27,11 +27,12 @@ from tgeokd_ray.training.log import MetricsLog
 from tgeokd_ray.training.loop import Loop
 from tgeokd_ray.training.memory import keep_freed_memory
 from tgeokd_ray.training.pack import Pack
+from tgeokd_ray.training.problem import Problem
 from tgeokd_ray.training.profile import Profile
 from tgeokd_ray.training.reuse import joint_digest
 from tgeokd_ray.training.spec import RunSpec
 from tgeokd_ray.training.state import State
-from tgeokd_ray.training.steps import Problem, Schedule, Step
+from tgeokd_ray.training.steps import Schedule, Step
 from tgeokd_ray.training.worker import Worker
 
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp64": None}
