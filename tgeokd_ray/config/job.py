@@ -59,11 +59,14 @@ class Training(Strict):
     `class_weights` or by `oversample`. With `exact_sums` steps of float32 parameters are computed in float64: the
     number of workers then changes nothing, which costs a tenth to a third of the pace; other precisions know no such
     thing. With `compile` the dense part of the network is compiled code (torch.compile), which takes up to a minute
-    once and pays for large networks and many steps; the inner half of an outer step does without.
+    once and pays for large networks and many steps; the inner half of an outer step does without. `micro_rows` bounds
+    the memory of a step: gradients are gathered over so many rows of a worker at a time, at the price of one more
+    forward pass, and of one more pass for each product with the Hessian.
     """
 
     epochs: Count = 10
     batch_rows: Count = 1024
+    micro_rows: Count | None = None
     warm_up_steps: Annotated[int, Field(ge=0)] = 0
     patience: Annotated[int, Field(ge=0)] = 3
     class_weights: Literal["none", "balanced"] = "none"

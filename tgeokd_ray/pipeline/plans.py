@@ -257,6 +257,7 @@ def _spec(job: Job, model: Model, training: Training, **places: Any) -> RunSpec:
         optimizer=_optimizer(training.optimizer),
         epochs=training.epochs,
         batch_rows=training.batch_rows,
+        micro_rows=training.micro_rows,
         warm_up_steps=training.warm_up_steps,
         patience=training.patience,
         class_weights=training.class_weights,

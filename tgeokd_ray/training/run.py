@@ -101,6 +101,7 @@ def _step(pack: Pack, rule: RulePack, data: RunData, worker: Worker) -> Step:
         fusion_learning_rate=torch.full_like(rates, spec.fusion.optimizer.learning_rate),
         hypergradient=spec.fusion.hypergradient,
         look_ahead=spec.fusion.look_ahead,
+        micro_rows=spec.micro_rows,
     )
 
 

@@ -86,7 +86,8 @@ class RunSpec:
     channel to the rows of `splits` with the students `judges`, one per fold, and trains nothing. With a `channel` the
     labels of outer and valid rows are denoised. `exact_sums` takes the steps of float32 parameters in float64, so that
     the order of a sum, and with it the number of workers or of students side by side, is lost in the rounding. With
-    `compile` the dense part of the network is compiled code.
+    `compile` the dense part of the network is compiled code; of a batch at most `micro_rows` rows of a worker are in
+    memory with their graph at once.
     `alone`: rows count for this student as for no other, so that it shares no pack. With `profile` some steps are
     profiled. `arguments()` is what the artifact's digest covers: all but PLACES.
     """
@@ -113,6 +114,7 @@ class RunSpec:
     temperature: float = 1.0
     epochs: int = 10
     batch_rows: int = 1024
+    micro_rows: int | None = None
     warm_up_steps: int = 0
     patience: int = 3
     metric: str = "auc"
@@ -148,6 +150,7 @@ class RunSpec:
                 del optimizer["embedding"], optimizer["embedding_rate"]
         unused = [] if self.rule["kind"] in LEARNED_RULES else ["fusion", "outer_split"]
         unused += ["fold", "folds"] if self.folds == 1 else []
+        unused += ["micro_rows"] if self.micro_rows is None else []
         unused += ["compile"] if not self.compile else []
         unused += ["held_out"] if not self.held_out else []
         unused += ["temperature"] if self.rule["kind"] == "labels" or self.choice is not None else []

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from tgeokd_ray.feed.batches import Rows
+from tgeokd_ray.objectives.chunks import Chunks
 from tgeokd_ray.objectives.hypergradient import InnerStep, fusion_gradient
 from tgeokd_ray.objectives.optimizers import Optimizer
 from tgeokd_ray.objectives.points import Context, Points, teacher_share
@@ -49,7 +52,8 @@ class Step:
     Without parameters in the rule, or without outer rows, the outer half vanishes. Gradients, the outer gradient and
     the fusion gradient are means over all rows of all workers. Where tables move row by row, all of it happens on the
     rows that the batches name (`window`), and the new state is to be settled. `hypergradient` names the way to
-    differentiate twice, `look_ahead` how many inner steps the outer gradient is pulled back through.
+    differentiate twice, `look_ahead` how many inner steps the outer gradient is pulled back through. At most
+    `micro_rows` rows are in memory with their graph at once: the gradient of a batch is gathered from its chunks.
     """
 
     problem: Problem
@@ -60,6 +64,7 @@ class Step:
     fusion_learning_rate: Tensor
     hypergradient: str = "split"
     look_ahead: int = 1
+    micro_rows: int | None = None
 
     @property
     def measures(self) -> tuple[str, ...]:
@@ -104,23 +109,18 @@ class Step:
         problem, worker = self.problem, self.worker
         bilevel = outer is not None and problem.rule.learned
         theta, omega = problem.leaves(state.theta), problem.leaves(state.omega, moved=bilevel)
-        with region("forward"):
-            logits = problem.logits(theta, inner, masks, once=not bilevel)
+        chunks = self._chunks(inner)
+        with region("forward"), torch.set_grad_enabled(len(chunks) == 1):
+            seen = [problem.logits(theta, *part(inner, masks, c), once=not bilevel) for c in chunks]
+            logits = seen[0] if len(seen) == 1 else torch.cat(seen, 1)
             losses = problem.losses(logits, inner)
         points = problem.points(logits, inner)
         context = Context(progress=progress, generator=None, mean=worker.global_mean)
         with region("ratio"), torch.set_grad_enabled(bilevel):
             ratio = problem.mixture(omega, points, inner, context)
-        batch = Inner(
-            theta=theta,
-            losses=losses,
-            losses_of=lambda theta: problem.losses(problem.logits(theta, inner, masks), inner),
-            weights=ratio.detach(),
-            row_weights=points.row_weights,
-        )
         with region("gradient"):
-            way = WAYS[self.hypergradient](batch) if bilevel else None
-            gradients = batch.gradients() if way is None else way.gradients
+            way = self._way(theta, inner, masks, losses, ratio.detach(), points.row_weights, bilevel)
+            gradients = way.gradients
         weight = points.row_weights.sum()
         rate = self.learning_rate(state.step)
         with region("measures"):
@@ -133,8 +133,9 @@ class Step:
         with region("update"):
             new_theta, new_moments = self.optimizer.update(state.theta, averaged, state.moments, rate)
         new = replace(state, theta=new_theta, moments=new_moments, step=state.step + 1)
-        if way is not None:
+        if bilevel:
             assert outer is not None
+            assert not isinstance(way, Gradient)
             taken = InnerStep(self.optimizer, state.theta, averaged, state.moments, rate)
             with region("outer"):
                 v = self._outer_gradient(new_theta, outer)
@@ -145,6 +146,34 @@ class Step:
                 new = self._fused(new, worker.mean(fusion_gradient(omega, ratio, slope, points, context), weight))
             measures |= {"cut_terms": (self.look_ahead - terms).to(measures["loss"])}
         return new, {name: measures.get(name, torch.zeros_like(measures["loss"])) for name in self.measures}
+
+    def _way(
+        self,
+        theta: Tensors,
+        rows: Rows,
+        masks: Tensor | None,
+        losses: Tensor,
+        ratio: Tensor,
+        weights: Tensor,
+        bilevel: bool,
+    ) -> Way | Gradient:
+        """The gradient of the inner loss at `theta`, in a step that is `bilevel` with all that is asked of it later."""
+        second = WAYS[self.hypergradient] if bilevel else None
+
+        def inner(chunk: slice, losses: Tensor | None = None) -> Inner:
+            own = part(rows, masks, chunk)
+
+            def losses_of(theta: Tensors) -> Tensor:
+                return self.problem.losses(self.problem.logits(theta, *own, once=not bilevel), own[0])
+
+            there = losses_of(theta) if losses is None else losses
+            return Inner(theta, there, losses_of, ratio[:, chunk], weights[chunk])
+
+        chunks = self._chunks(rows)
+        if len(chunks) > 1:
+            return Chunks([partial(inner, chunk) for chunk in chunks], weights.sum(), second)
+        batch = inner(slice(None), losses)
+        return Gradient(batch.gradients()) if second is None else second(batch)
 
     def _fused(self, state: State, gradient: Tensors) -> State:
         """The state after an outer step of the fusion network along its global gradient."""
@@ -164,10 +193,21 @@ class Step:
         return way.ratio_gradient(w), terms
 
     def _outer_gradient(self, theta: Tensors, outer: Rows) -> Tensors:
-        leaves = self.problem.leaves(theta)
-        loss = self.problem.outer_loss(leaves, outer)
-        gradients = dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
-        return _rounded(self.worker.mean(gradients, self.problem.row_weights(outer).sum()), theta)
+        leaves, weight = self.problem.leaves(theta), self.problem.row_weights(outer).sum()
+        total: Tensors = {}
+        for chunk in self._chunks(outer):
+            rows = outer[chunk]
+            share = self.problem.row_weights(rows).sum() / weight.clamp_min(torch.finfo(weight.dtype).tiny)
+            loss = self.problem.outer_loss(leaves, rows)
+            loss = loss if len(rows) == len(outer) else loss * share
+            gradients = dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
+            total = {name: total[name] + value if total else value for name, value in gradients.items()}
+        return _rounded(self.worker.mean(total, weight), theta)
+
+    def _chunks(self, rows: Rows) -> list[slice]:
+        """The rows that are in memory with their graph at once; one chunk, also of no rows, where they all are."""
+        size = max(len(rows), 1) if self.micro_rows is None else self.micro_rows
+        return [slice(first, first + size) for first in range(0, max(len(rows), 1), size)]
 
     @torch.no_grad()
     def _measures(self, losses: Tensor, ratio: Tensor, points: Points) -> Measures:
@@ -185,6 +225,17 @@ class Step:
             "labelled": known.sum() / total,
             **counted,
         }
+
+
+class Gradient(NamedTuple):
+    """All that a step without an outer half asks of its batch."""
+
+    gradients: Tensors
+
+
+def part(rows: Rows, masks: Tensor | None, chunk: slice) -> tuple[Rows, Tensor | None]:
+    """A chunk of a batch, with its masks."""
+    return rows[chunk], None if masks is None else masks[:, chunk]
 
 
 def _rounded(sums: Tensors, like: Tensors) -> Tensors:
