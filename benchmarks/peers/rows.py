@@ -81,11 +81,7 @@ def arguments(description: str, models: Sequence[str] = MODELS) -> argparse.Argu
 
 
 def shared(parser: argparse.ArgumentParser, models: Sequence[str] = MODELS) -> None:
-    """Model, batch rows, steps and threads.
-
-    Dense Adam slows down after some 650 steps: the moments of rows that have not come since are denormal numbers by
-    then, and stay so. `--steps 1000 --warm-up-steps 950` times that state, in which a long training spends its life.
-    """
+    """Model, batch rows, steps, warm-up and threads."""
     parser.add_argument("--model", choices=models, default=models[0])
     parser.add_argument("--batch-rows", type=int, default=4096)
     steps = "steps in all, warm-up included; rows come again where the file is short (default: once over the file)"
