@@ -42,7 +42,7 @@ LARGE = {
 CHEAP = {
     "teacher.training.epochs": "1",
     "teacher.model.members": "1",
-    "distill.rule": "constant",
+    "distill.rule": "tgeo_one_step",
     "distill.constants": "[0.5]",
 }
 

@@ -51,7 +51,7 @@ def test_regions_cover_a_step_and_the_numbers_stay(small, tmp_path: Path) -> Non
     assert sum(row["share"] for name, row in rows.items() if name != "whole") == pytest.approx(1.0, abs=0.01)
     trace = json.loads((tmp_path / "run" / "profile" / "tgeo.trace.json").read_text())
     assert "step/second order" in {event.get("name") for event in trace["traceEvents"]}
-    assert "second order" in told.notes["profile of tgeo"]
+    assert "second order" in told.notes["profile"]
     assert not (small.root / "runs" / "small" / "profile").exists(), "nobody asked for one"
 
 

@@ -58,7 +58,7 @@ class Profile:
         rows = _table(profiled, steps)
         write_json(self.folder / f"{self.name}.json", {"run": self.name, "steps": steps, "regions": rows})
         profiled.export_chrome_trace(str(self.folder / f"{self.name}.trace.json"))
-        self.told(_line(rows))
+        self.told(f"{self.name}: {_line(rows)}")
 
     def _begin(self, step: int) -> None:
         kinds = [torch.profiler.ProfilerActivity.CPU]

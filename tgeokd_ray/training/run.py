@@ -108,9 +108,7 @@ def _step(pack: Pack, rule: RulePack, data: RunData, worker: Worker) -> Step:
 def _profile(pack: Pack, worker: Worker, progress: Progress) -> Profile | None:
     if not pack.shared.profile or worker.rank:
         return None
-    return Profile(
-        Path(pack.shared.folder) / "profile", pack.name, partial(progress.finished, f"profile of {pack.name}")
-    )
+    return Profile(Path(pack.shared.folder) / "profile", pack.name, partial(progress.finished, "profile"))
 
 
 def _tables(module: torch.nn.Module) -> list[str]:
