@@ -36,7 +36,8 @@ class RowwiseAdagrad:
         return {"second": before["second"] + gradient.square().mean(-1, keepdim=True)}
 
     def stepped(self, value: Tensor, gradient: Tensor, after: Mapping[str, Tensor], clock: Clock) -> Tensor:
-        return value - spread(clock.rate, value) / after["second"].sqrt().add_(self.spec.eps) * gradient
+        moved = gradient * (spread(clock.rate, value) / after["second"].sqrt().add_(self.spec.eps))
+        return torch.sub(value, moved, out=moved)
 
     def pulled(self, v: Tensor, gradient: Tensor, before: Mapping[str, Tensor], clock: Clock) -> Tensor:
         """One number scales a row and moves with all of its gradient: `lr / b (v - g <g, v> / (D sqrt(s) b))` with

@@ -137,7 +137,8 @@ class Adagrad(Elementwise):
         return {"second": before["second"].addcmul(gradient, gradient)}
 
     def stepped(self, value: Tensor, gradient: Tensor, after: Mapping[str, Tensor], clock: Clock) -> Tensor:
-        return value - spread(clock.rate, value) * gradient / after["second"].sqrt().add_(self.spec.eps)
+        moved = (spread(clock.rate, value) * gradient).div_(after["second"].sqrt().add_(self.spec.eps))
+        return torch.sub(value, moved, out=moved)
 
     def slope(self, gradient: Tensor, before: Mapping[str, Tensor], clock: Clock) -> Tensor:
         root = self.moved(gradient, before)["second"].sqrt()
@@ -164,7 +165,8 @@ class Adam(Elementwise):
     def stepped(self, value: Tensor, gradient: Tensor, after: Mapping[str, Tensor], clock: Clock) -> Tensor:
         del gradient
         denominator = _root(after, clock).add_(self.spec.eps)
-        return value - spread(clock.rate / clock.first, value) * after["first"] / denominator
+        moved = (spread(clock.rate / clock.first, value) * after["first"]).div_(denominator)
+        return torch.sub(value, moved, out=moved)
 
     def slope(self, gradient: Tensor, before: Mapping[str, Tensor], clock: Clock) -> Tensor:
         after = self.moved(gradient, before)
@@ -192,4 +194,4 @@ UPDATES: Mapping[str, type[Sgd | Adagrad | Adam]] = {
 
 def _root(after: Mapping[str, Tensor], clock: Clock) -> Tensor:
     """The root of Adam's corrected second moment."""
-    return after["second"].sqrt() / spread(clock.second.sqrt(), after["second"])
+    return after["second"].sqrt().div_(spread(clock.second.sqrt(), after["second"]))

@@ -59,7 +59,7 @@ def _distinct(ids: Tensor, num_rows: int) -> Tensor:
         distinct: Tensor = torch.unique(ids)
         return distinct.long()
     named = torch.zeros(num_rows, dtype=torch.bool, device=ids.device)
-    named[ids.long()] = True
+    named.index_fill_(0, ids.long(), True)
     return named.nonzero().squeeze(1)
 
 
@@ -68,8 +68,8 @@ def _places(rows: Tensor, ids: Sequence[Tensor], num_rows: int) -> list[Tensor]:
     if num_rows > SORTED_FROM * sum(part.numel() for part in ids):
         return [torch.searchsorted(rows, part.long()) for part in ids]
     place = torch.empty(num_rows, dtype=torch.int64, device=rows.device)
-    place[rows] = torch.arange(len(rows), device=rows.device)
-    return [place[part.long()] for part in ids]
+    place.index_copy_(0, rows, torch.arange(len(rows), device=rows.device))
+    return [place.index_select(0, part.flatten()).reshape(part.shape) for part in ids]  # a third of the time of place[]
 
 
 def _of(state: State, key: tuple[str, str]) -> Tensor:
