@@ -26,7 +26,7 @@ from sklearn.preprocessing import StandardScaler
 from tgeokd_ray.artifacts import Artifact, read_json, verify
 from tgeokd_ray.events import Silent
 from tgeokd_ray.feed import EncodedTable
-from tgeokd_ray.tables import ingest as ingest_module
+from tgeokd_ray.tables.delimited import in_pieces
 from tgeokd_ray.tables.cards import LABEL, ROW, SPLITS
 from tgeokd_ray.tables.encode import encode
 from tgeokd_ray.tables.encoders import Encoder
@@ -165,7 +165,7 @@ class TestAgain:
     def test_s1_a_damaged_raw_unit_is_made_again(self, table: Artifact, tmp_path: Path) -> None:
         with pytest.raises(KeyboardInterrupt):
             encode(synthetic_card(), [], tmp_path, Engine("encode", 1), Silent())
-        unit = next(tmp_path.rglob("raw-00002-00000.parquet"))
+        unit = next(tmp_path.rglob("raw-00002-00000.arrow"))
         unit.write_bytes(unit.read_bytes()[:-9])
         engine = Engine()
         assert encode(synthetic_card(), [], tmp_path, engine, Silent())[0].digest == table.digest
@@ -175,7 +175,7 @@ class TestAgain:
         for cuts in ([], [1], [10, 11, 4000], list(range(100, 9000, 700))):
             bounds = [0, *cuts, ROWS]
             frames = [raw[a:b] for a, b in pairwise(bounds)]
-            pieces = list(ingest_module._pieces(iter(frames), 2500))
+            pieces = list(in_pieces(iter(frames), 2500))
             assert [piece.num_rows for piece in pieces] == [2500, 2500, 2500, 1500]
             assert pa.concat_tables(pieces)[ROW].to_pylist() == list(range(ROWS))
 

@@ -16,7 +16,7 @@ import pytest
 from raw_files import make_card, read, refused, write, write_parquet
 
 from tgeokd_ray.errors import ConfigError, DataError
-from tgeokd_ray.tables import columnar, delimited
+from tgeokd_ray.tables import columnar, delimited, readers
 from tgeokd_ray.tables.cards import LABEL, ROW, Card, load_card
 from tgeokd_ray.tables.readers import read_frames
 from tgeokd_ray.tables.sources import expand_files
@@ -118,6 +118,7 @@ class TestPieces:
             path = write(tmp_path / "f.gz", head + "".join(lines))
         assert self.pieces(make_card(kind), path) == (1, expected)
         monkeypatch.setattr(delimited, "BLOCK", 256)
+        monkeypatch.setattr(readers, "PIECE_BLOCKS", 2)
         monkeypatch.setattr(columnar, "PIECE_ROWS", 32)
         number, found = self.pieces(make_card(kind), path)
         assert found == expected

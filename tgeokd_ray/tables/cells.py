@@ -16,6 +16,8 @@ from tgeokd_ray.tables.card_columns import NumericColumn
 from tgeokd_ray.tables.card_shares import seconds
 from tgeokd_ray.tables.card_trusted import Trusted
 from tgeokd_ray.tables.cards import LABEL, ROW, ROW_ID, SPLIT_NAME, SPLITS, TIME, TRUSTED, UNLABELLED, WEIGHT, Card
+from tgeokd_ray.tables.coding import coded_texts
+from tgeokd_ray.tables.delimited import Unsure
 from tgeokd_ray.tables.findings import Findings
 from tgeokd_ray.tables.validation import did_you_mean
 
@@ -32,7 +34,8 @@ class Cells:
 
     `labels` tells whether label, weight and what decides about splits are read. Text may come as bytes; it must be
     UTF-8. `nul` tells whether the file holds a NUL byte, so that only such files are searched for it. `strip` takes
-    blanks off texts. Texts in `nulls` become null; what is null in the pieces is so in any case.
+    blanks off texts. Texts in `nulls` become null; what is null in the pieces is so in any case. In `haste`, `Unsure` is
+    raised for a NaN in a column of numbers, of which more readings are known than are allowed here.
     """
 
     card: Card
@@ -41,6 +44,7 @@ class Cells:
     nul: Callable[[], bool] = bool
     strip: bool = False
     nulls: tuple[str, ...] = ()
+    haste: bool = False
     rows: int = 0
 
     def typed(self, piece: pa.Table) -> pa.Table:
@@ -55,7 +59,7 @@ class Cells:
                 columns[WEIGHT] = self._weights(piece, card.weight)
             columns |= self._deciding(piece)
         columns |= {column.name: self._numbers(piece, column) for column in card.columns.numeric}
-        columns |= {name: self._texts(piece, name)[0] for name in card.categorical}
+        columns |= {name: self._categories(piece, name) for name in card.categorical}
         self.rows += piece.num_rows
         return pa.table(columns)
 
@@ -80,10 +84,7 @@ class Cells:
             self._note(nul, name, texts, "the text holds a NUL byte", "text")
             bad = nul if bad is None else nul | bad
             texts = pc.if_else(pa.array(nul), None, texts)
-        if self.strip:
-            texts = pc.utf8_trim_whitespace(texts)
-        if self.nulls:
-            texts = pc.if_else(pc.is_in(texts, pa.array(self.nulls, pa.large_string())), None, texts)
+        texts = self._changed(texts)
         missing = _flags(texts.is_null())
         return texts, missing if bad is None else missing & ~bad
 
@@ -95,6 +96,28 @@ class Cells:
             self._note(bad, name, column, "the bytes are not UTF-8 text", "UTF-8")
             return pc.if_else(pa.array(bad), None, column), bad
 
+    def _categories(self, piece: pa.Table, name: str) -> pa.DictionaryArray:
+        """A column of texts as a dictionary: what is checked and changed is each distinct one, once."""
+        if _is_bytes(piece[name].type) and not self.nul():
+            coded = coded_texts(piece[name])
+            try:
+                words = coded.dictionary.cast(pa.large_string())
+            except pa.ArrowInvalid:
+                return coded_texts(self._texts(piece, name)[0])  # says which rows are not UTF-8
+            if not self.strip and not self.nulls:
+                return pa.DictionaryArray.from_arrays(coded.indices, words)
+            changed = coded_texts(self._changed(words))  # some are one text now, or none
+            return pa.DictionaryArray.from_arrays(changed.indices.take(coded.indices), changed.dictionary)
+        return coded_texts(self._texts(piece, name)[0])
+
+    def _changed(self, texts: pa.Array) -> pa.Array:
+        """Texts without the blanks around them and with null for a missing one, as the format has it."""
+        if self.strip:
+            texts = pc.utf8_trim_whitespace(texts)
+        if self.nulls:
+            texts = pc.if_else(pc.is_in(texts, pa.array(self.nulls, pa.large_string())), None, texts)
+        return texts
+
     def _numbers(self, piece: pa.Table, column: NumericColumn) -> pa.Array:
         """A numeric column as float64, null where it is missing."""
         raw = piece[column.name].combine_chunks()
@@ -105,6 +128,8 @@ class Cells:
             numbers = self._parsed(texts, pl.Float64, column.name, "the value is not a number", _NUMBER)
         values = numbers.fill_null(np.nan).to_numpy(zero_copy_only=False)
         given = ~_flags(numbers.is_null())
+        if self.haste and (given & np.isnan(values)).any():
+            raise Unsure
         if column.nan == "error":
             expected = "a number (or `nan: missing` in the card)"
             self._note(given & np.isnan(values), column.name, texts, "the value is NaN", expected)

@@ -17,8 +17,8 @@ import pyarrow.compute as pc
 from tgeokd_ray.errors import UserError
 from tgeokd_ray.events import Silent
 from tgeokd_ray.tables.cards import ROW, ROW_ID, SPLITS, Card, NumericColumn
-from tgeokd_ray.tables.categorical import Counter, count_values
-from tgeokd_ray.tables.encoders import floats, texts
+from tgeokd_ray.tables.counting import Counter, Counts
+from tgeokd_ray.tables.encoders import count_values, floats
 from tgeokd_ray.tables.ingest import CHECK, IngestItem, RawUnit, check_unique, ingest_plan, typed_pieces
 from tgeokd_ray.tables.label_facts import check_trusted, warn_of_left_out
 from tgeokd_ray.tables.numeric import NumericSummary
@@ -29,11 +29,18 @@ from tgeokd_ray.tables.quality import check_classes
 def summarise(card: Card, files: Sequence[Path]) -> dict[str, Any]:
     """Rows, splits with their classes, columns with their ranges or numbers of values, and warnings, as plain data.
 
-    Memory grows with the distinct values, and with the rows where row ids come from a column. DataError with all
-    problems of all files, for repeated row ids, for a class that no train row has and for trusted rows that are not
-    there, as encoding would give it.
+    Memory grows with the rows where row ids come from a column; counts of very many distinct values wait in the folder
+    for temporary files. DataError with all problems of all files, for repeated row ids, for a class that no train row
+    has and for trusted rows that are not there, as encoding would give it.
     """
-    survey = _Survey(card)
+    listed = [column for column in card.columns.categorical if column.buckets is None]
+    counters = {column.name: Counter(f"column:{column.name}", min_count=column.min_count) for column in listed}
+    with Counts(counters) as counts:
+        return _summary(_Survey(card, counts), files)
+
+
+def _summary(survey: _Survey, files: Sequence[Path]) -> dict[str, Any]:
+    card = survey.card
     errors: list[UserError] = []
     for item in ingest_plan(card, files):
         try:
@@ -61,12 +68,12 @@ class _Survey:
     """What has been seen of a table so far."""
 
     card: Card
+    counts: Counts
     units: list[RawUnit] = field(default_factory=list)
     ids: dict[str, pa.Table] = field(default_factory=dict)
     _rows: int = 0
     _missing: dict[str, int] = field(default_factory=dict)
     _numbers: dict[str, NumericSummary] = field(default_factory=dict)
-    _values: dict[str, Counter] = field(default_factory=dict)
 
     def read(self, item: IngestItem) -> None:
         """Take in the rows of one item."""
@@ -86,10 +93,7 @@ class _Survey:
             plain = NumericColumn(name=name, kind="standard")  # the range of the values as they are
             summary = NumericSummary.of(plain, floats(typed, name), nothing)
             self._numbers[name] = self._numbers.get(name, NumericSummary()).merge(summary)
-        for column in self.card.columns.categorical:
-            if column.buckets is None:
-                counter = self._values.setdefault(column.name, Counter(f"column:{column.name}"))
-                counter.add(count_values([texts(typed, column.name)]))
+        self.counts.add((name, count_values(typed, name)) for name in self.counts.counters)
 
     def numeric_columns(self) -> list[dict[str, Any]]:
         """Per numeric column: share of missing values, least, mean and greatest finite value."""
@@ -112,14 +116,22 @@ class _Survey:
                 "first": None,
                 "share": None,
             }
-            counts = self._values[name].total() if name in self._values else None
-            if counts is not None and counts.num_rows:
-                place = pc.index(counts["count"], pc.max(counts["count"])).as_py()
-                row["values"] = counts.num_rows
-                row["first"] = counts["value"][place].as_py()
-                row["share"] = round(counts["count"][place].as_py() / self._rows, 6)
+            if name in self.counts.counters:
+                values, first, count = self._of_values(self.counts.counters[name])
+                if values:
+                    row |= {"values": values, "first": first, "share": round(count / self._rows, 6)}
             rows.append(row | self._seen_by(name))
         return rows
+
+    def _of_values(self, counter: Counter) -> tuple[int, str, int]:
+        """Distinct values, the most frequent one and its count."""
+        values, first, most = 0, "", 0
+        for part in counter.parts():
+            top = pc.max(part["count"]).as_py() or 0
+            if top > most:
+                first, most = part["value"][pc.index(part["count"], top).as_py()].as_py(), top
+            values += part.num_rows
+        return values, first, most
 
     def _seen_by(self, name: str) -> dict[str, str]:
         """Who sees a column, where that differs between columns."""

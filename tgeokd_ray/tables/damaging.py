@@ -20,7 +20,7 @@ from tgeokd_ray.hashing import mix
 from tgeokd_ray.tables.card_damage import Damage
 from tgeokd_ray.tables.cards import LABEL, ROW_ID, SPLITS, UNLABELLED, Card, NumericColumn
 from tgeokd_ray.tables.encoders import floats
-from tgeokd_ray.tables.ingest import SPLIT, RawUnit, class_counts, read_unit
+from tgeokd_ray.tables.ingest import SPLIT, RawUnit, class_counts, read_unit, write_unit
 from tgeokd_ray.tables.numeric import NumericSummary
 from tgeokd_ray.tables.outcome import returning_errors
 from tgeokd_ray.tables.placing import Flags, PerSplit
@@ -75,8 +75,8 @@ def damage_unit(card: Card, median: float | None, scratch: Path, folder: Path, i
     labels = pa.array(given.astype(np.int32))
     shown = frame.set_column(frame.column_names.index(LABEL), LABEL, labels).filter(pa.array(~left))
     truth = _truth(card.label.classes, frame, found, given, flipped).filter(pa.array(~left))
-    file = f"damaged-{item.index:05d}.parquet"
-    write_file(scratch, file, partial(pq.write_table, shown, compression="zstd"), rows=shown.num_rows)
+    file = f"damaged-{item.index:05d}.arrow"
+    write_unit(scratch, file, shown)
     entry = write_file(folder, f"truth-{item.index:05d}.parquet", partial(pq.write_table, truth, compression="zstd"))
     unit = replace(item.unit, file=file, counts=class_counts(shown, len(card.label.classes)))
     inside = _per_split(codes, found.inside & open_to)

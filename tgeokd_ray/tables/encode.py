@@ -107,7 +107,8 @@ def encode_frame(
 def fit_unit(card: Card, scratch: Path, unit: RawUnit) -> Partial:
     """What the train rows of one raw unit say."""
     frame = read_unit(scratch, unit, [ROW_ID, SPLIT, *card.numeric, *card.categorical])
-    frame = frame.filter(pa.array(frame[SPLIT].to_numpy() == SPLITS.index("train")))
+    train = frame[SPLIT].to_numpy() == SPLITS.index("train")
+    frame = frame if train.all() else frame.filter(pa.array(train))
     return fit_partial(card, frame, frame[ROW_ID].to_numpy())
 
 
@@ -185,7 +186,8 @@ class _Work:
         todo = [unit for unit in units if unit.rows_of("train")]
         self.progress.started("fit", sum(unit.rows_of("train") for unit in todo))
         results = self.map(partial(fit_unit, self.card, self.scratch.folder), todo, stage="fit")
-        encoder = fit_encoder(self.card, self._advancing(todo, values(results)))
+        partials = self._advancing(todo, values(results))
+        encoder = fit_encoder(self.card, partials, folder=self.scratch.folder.parent)
         self.progress.finished("fit", f"{encoder.num_ids} ids")
         encoders = Encoders.of(encoder, self.card.teacher_only)
         return encoders, [self._write(name, part.to_json()) for name, part in zip(names, encoders.parts, strict=True)]

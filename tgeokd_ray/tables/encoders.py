@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,9 @@ from numpy.typing import NDArray
 from tgeokd_ray.errors import DataError, IntegrityError
 from tgeokd_ray.hashing import key, keyed
 from tgeokd_ray.tables.cards import Card, CategoricalColumn
-from tgeokd_ray.tables.categorical import MAX_DISTINCT, Counter, Space, count_values, space_name
+from tgeokd_ray.tables.categorical import Space, space_name
+from tgeokd_ray.tables.coding import coded
+from tgeokd_ray.tables.counting import MAX_DISTINCT, MAX_HELD, Counter, Counts, counts_of, merge_counts
 from tgeokd_ray.tables.numeric import NumericEncoding, NumericSummary
 
 FORMAT = 1
@@ -37,31 +40,43 @@ def fit_partial(card: Card, frame: pa.Table, row_ids: NDArray[np.int64]) -> Part
     hashes = keyed(row_ids.view(np.uint64), _SAMPLE)
     numeric = {c.name: NumericSummary.of(c, floats(frame, c.name), hashes) for c in card.columns.numeric}
     counts = {
-        name: count_values(texts(frame, column.name) for column in columns)
+        name: merge_counts([count_values(frame, column.name) for column in columns])
         for name, columns in _spaces(card).items()
         if columns[0].buckets is None
     }
     return Partial(numeric, counts)
 
 
-def fit_encoder(card: Card, partials: Iterable[Partial], *, max_distinct: int = MAX_DISTINCT) -> Encoder:
+def fit_encoder(
+    card: Card,
+    partials: Iterable[Partial],
+    *,
+    max_distinct: int = MAX_DISTINCT,
+    max_held: int = MAX_HELD,
+    folder: Path | None = None,
+) -> Encoder:
     """The encoder from the partials of all train rows, merged in the order given; one is in memory at a time.
 
-    DataError for a categorical column of more than `max_distinct` values, for numbers whose squares overflow, and for
-    more than 2**31 - 1 ids.
+    Beyond `max_held` distinct values of all columns together, counts wait beneath `folder`; the encoder is the same.
+    DataError for a categorical column of more than `max_distinct` values that are frequent enough, for numbers whose
+    squares overflow, and for more than 2**31 - 1 ids.
     """
     spaces = _spaces(card)
     numeric = {column.name: NumericSummary() for column in card.columns.numeric}
-    counters = {n: Counter(n, max_distinct) for n, columns in spaces.items() if columns[0].buckets is None}
-    for partial in partials:
-        numeric = {name: summary.merge(partial.numeric[name]) for name, summary in numeric.items()}
-        for name, counter in counters.items():
-            counter.add(partial.counts[name])
+    counters = {
+        name: Counter(name, max_distinct, columns[0].min_count)
+        for name, columns in spaces.items()
+        if columns[0].buckets is None
+    }
     fitted: dict[str, Space] = {}
     offset = 0
-    for name, columns in spaces.items():
-        fitted[name] = Space.fit(columns[0], counters[name].total() if name in counters else None, offset)
-        offset += fitted[name].size
+    with Counts(counters, folder, max_held) as counts:
+        for partial in partials:
+            numeric = {name: summary.merge(partial.numeric[name]) for name, summary in numeric.items()}
+            counts.add(partial.counts.items())
+        for name, columns in spaces.items():
+            fitted[name] = Space.fit(columns[0], counters[name].frequent() if name in counters else None, offset)
+            offset += fitted[name].size
     if offset > MAX_IDS:
         raise DataError(f"the categorical columns need {offset} ids, more than {MAX_IDS}", fix="use fewer buckets")
     encodings = tuple(NumericEncoding.fit(column, numeric[column.name]) for column in card.columns.numeric)
@@ -94,17 +109,18 @@ class Encoder:
 
     def transform(self, frame: pa.Table) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
         """(numeric [N, P] float32, finite, categorical [N, F] int32 in 0..V-1) of the raw columns of `frame`."""
-        numeric = np.zeros((frame.num_rows, len(self.numeric_names)), dtype=np.float32)
-        categorical = np.zeros((frame.num_rows, len(self.categorical)), dtype=np.int32)
+        # By columns first, then turned as a whole: columns of a wide row-wise array are written ten times as slowly.
+        numeric = np.zeros((len(self.numeric_names), frame.num_rows), dtype=np.float32)
+        categorical = np.zeros((len(self.categorical), frame.num_rows), dtype=np.int32)
         flag = len(self.numeric)
         for k, column in enumerate(self.numeric):
-            numeric[:, k], missing = column.transform(floats(frame, column.name))
+            numeric[k], missing = column.transform(floats(frame, column.name))
             if column.missing_flag:
-                numeric[:, flag] = missing
+                numeric[flag] = missing
                 flag += 1
         for k, (name, space) in enumerate(self.categorical):
-            categorical[:, k] = space.transform(texts(frame, name))
-        return numeric, categorical
+            categorical[k] = space.transform(*coded(frame, name))
+        return np.ascontiguousarray(numeric.T), np.ascontiguousarray(categorical.T)
 
     def to_json(self) -> dict[str, Any]:
         """The whole state as plain JSON: the same encoder on any machine and day."""
@@ -138,9 +154,10 @@ def floats(frame: pa.Table, name: str) -> NDArray[np.float64]:
     return np.asarray(frame[name].cast(pa.float64(), safe=False).to_numpy(), dtype=np.float64)
 
 
-def texts(frame: pa.Table, name: str) -> pa.Array:
-    """A text column as one array."""
-    return frame[name].cast(pa.large_string()).combine_chunks()
+def count_values(frame: pa.Table, name: str) -> pa.Table:
+    """How often each text of a column occurs: value, count. Nulls are not counted."""
+    codes, words = coded(frame, name)
+    return counts_of(words, np.bincount(codes, minlength=len(words))[: len(words)])
 
 
 def _spaces(card: Card) -> dict[str, list[CategoricalColumn]]:

@@ -5,20 +5,19 @@ A unit holds the used rows of a stretch of one raw file, in the file's order. C 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from tgeokd_ray.artifacts import FileEntry, read_json, write_file, write_json
 from tgeokd_ray.errors import SHOWN, DataError, Problem
 from tgeokd_ray.tables.cards import LABEL, ROW, ROW_ID, SPLITS, UNLABELLED, WEIGHT, Card
+from tgeokd_ray.tables.delimited import PIECE_ROWS, in_pieces
 from tgeokd_ray.tables.ids import UNUSED, file_row_ids, repeated_ids, text_ids
 from tgeokd_ray.tables.outcome import returning_errors
 from tgeokd_ray.tables.placing import PerSplit, Places, place
@@ -27,7 +26,7 @@ from tgeokd_ray.tables.synthetic import DWELL, LOG_ODDS, LOG_ODDS_AFTER, check_c
 
 Ids = NDArray[np.int64]
 
-UNIT_ROWS = 1 << 16
+UNIT_ROWS = PIECE_ROWS  # whole pieces of the reader are units, and not copied again
 SPLIT, CHECK = "@split", "@check"
 
 
@@ -112,8 +111,8 @@ def ingest(card: Card, scratch: Path, item: IngestItem) -> list[RawUnit]:
     """Write the units of one item to `scratch`, then its marker; the error holds all problems of the file."""
     units = []
     for number, piece in enumerate(typed_pieces(card, item)):
-        file = f"raw-{item.index:05d}-{number:05d}.parquet"
-        write_file(scratch, file, partial(pq.write_table, piece.typed, compression="zstd"), rows=piece.typed.num_rows)
+        file = f"raw-{item.index:05d}-{number:05d}.arrow"
+        write_unit(scratch, file, piece.typed)
         units.append(piece.unit(file, item.name, len(card.label.classes)))
     write_file(scratch, item.marker, lambda path: write_json(path, [asdict(unit) for unit in units]))
     return units
@@ -121,8 +120,8 @@ def ingest(card: Card, scratch: Path, item: IngestItem) -> list[RawUnit]:
 
 def typed_pieces(card: Card, item: IngestItem) -> Iterator[Piece]:
     """The used rows of each piece of 65,536 raw rows, in order."""
-    for frame in _pieces(_frames(card, item), UNIT_ROWS):
-        yield _typed(card, frame, item)
+    for frame in in_pieces(_frames(card, item), UNIT_ROWS):
+        yield _typed(card, frame.combine_chunks(), item)
 
 
 def finished_units(item: IngestItem, scratch: Path, kept: Mapping[str, FileEntry]) -> list[RawUnit] | None:
@@ -144,10 +143,39 @@ def finished_units(item: IngestItem, scratch: Path, kept: Mapping[str, FileEntry
 ReadUnit: TypeAlias = Callable[[RawUnit, Sequence[str]], pa.Table]
 
 
+def write_unit(scratch: Path, file: str, typed: pa.Table) -> None:
+    """Write the rows of a unit as they are in memory, texts as dictionaries: they are read twice, and then go."""
+
+    def write(path: Path) -> None:
+        options = pa.ipc.IpcWriteOptions(compression=None, use_threads=False)
+        narrow = pa.table({name: _narrow(typed[name].combine_chunks()) for name in typed.column_names})
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, narrow.schema, options=options) as writer:
+            writer.write_table(narrow)
+
+    write_file(scratch, file, write, rows=typed.num_rows)
+
+
+def _narrow(column: pa.Array) -> pa.Array:
+    """The same values in half the bytes where they fit: what is written is hashed as well, which costs more."""
+    if pa.types.is_dictionary(column.type) and len(column.dictionary) < 1 << 15:
+        return pa.DictionaryArray.from_arrays(column.indices.cast(pa.int16()), column.dictionary)
+    if pa.types.is_float64(column.type):
+        small = column.cast(pa.float32(), safe=False)
+        if small.cast(pa.float64()).equals(column):  # NaN is not equal, so a column with one stays as it is
+            return small
+    return column
+
+
 def read_unit(scratch: Path, unit: RawUnit, columns: Sequence[str] | None = None) -> pa.Table:
-    """The rows of a unit, or some of their columns."""
-    names = None if columns is None else list(columns)
-    return pq.read_table(scratch / unit.file, columns=names, use_threads=False)
+    """The rows of a unit, or some of their columns, in this order; numbers as float32 where that is exact."""
+    with pa.OSFile(str(scratch / unit.file)) as source:
+        names = None if columns is None else list(dict.fromkeys(columns))
+        fields = pa.ipc.open_file(source).schema.names if names is not None else []
+        wanted = None if names is None else [fields.index(name) for name in names]
+        source.seek(0)
+        options = pa.ipc.IpcReadOptions(included_fields=wanted, use_threads=False)
+        table = pa.ipc.open_file(source, options=options).read_all()
+    return table if names is None else table.select(names)
 
 
 def check_unique(card: Card, units: Sequence[RawUnit], read: ReadUnit) -> None:
@@ -195,21 +223,6 @@ def _frames(card: Card, item: IngestItem) -> Iterator[pa.Table]:
         yield with_dwell(card.format.seed, rows) if DWELL in card.numeric else rows
 
 
-def _pieces(frames: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
-    """The same rows in tables of exactly `rows` rows and a last shorter one, however they were cut before."""
-    held: list[pa.Table] = []
-    size = 0
-    for frame in frames:
-        held.append(frame)
-        size += frame.num_rows
-        while size >= rows:
-            whole = pa.concat_tables(held)
-            yield whole[:rows].combine_chunks()
-            held, size = [whole[rows:]], size - rows
-    if size:
-        yield pa.concat_tables(held).combine_chunks()
-
-
 def _typed(card: Card, frame: pa.Table, item: IngestItem) -> Piece:
     """The used rows: id, split, label, weight, place in the file, raw columns of the encoder."""
     ids, checks = row_ids(card, frame, 0 if item.path is None else item.index)
@@ -223,4 +236,6 @@ def _typed(card: Card, frame: pa.Table, item: IngestItem) -> Piece:
     columns |= {name: frame[name] for name in (*card.numeric, *card.categorical)}
     if item.path is None:
         columns |= {name: frame[name] for name in (LOG_ODDS, LOG_ODDS_AFTER) if name in frame.column_names}
-    return Piece(pa.table(columns).filter(pa.array(codes != UNUSED)), frame.num_rows, places)
+    used = codes != UNUSED
+    typed = pa.table(columns)
+    return Piece(typed if used.all() else typed.filter(pa.array(used)), frame.num_rows, places)
