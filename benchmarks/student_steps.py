@@ -34,7 +34,9 @@ from tgeokd_ray.training.worker import LocalWorker, Worker
 BATCH, HIDDEN, WIDTH, RATE = 4096, (400, 400, 400), 16, 1e-3
 NUMERIC, CATEGORICAL = 13, 26
 # Row-wise Adagrad takes the rate that TorchRec's examples take, .05; lazy Adam that of everything else.
-EMBEDDING_RATES = {"rowwise_adagrad": 50.0, "lazy_adam": 1.0, "dense": 1.0}
+EMBEDDING_RATES = {"rowwise_adagrad": 50.0, "adagrad": 30.0, "lazy_adam": 1.0, "dense": 1.0}
+# The first-order weights of Wide & Deep share a row with an embedding, but not its scale: no accumulator for both.
+EMBEDDINGS = {"dnn": "rowwise_adagrad", "dcnv2": "rowwise_adagrad", "wide_deep": "adagrad"}
 MODELS = {
     "dnn": {"kind": "mlp", "hidden": HIDDEN, "embedding": WIDTH},
     "dcnv2": {"kind": "dcnv2", "hidden": HIDDEN, "embedding": WIDTH, "cross_layers": 3},

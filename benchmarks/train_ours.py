@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from student_steps import BATCH, EMBEDDING_RATES, MODELS, Running, Student, Table
+from student_steps import BATCH, EMBEDDING_RATES, EMBEDDINGS, MODELS, Running, Student, Table
 from workload import Clicks
 
 from tgeokd_ray.metrics import Evaluation
@@ -25,7 +25,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("file", type=Path)
     parser.add_argument("--model", choices=MODELS, default="dnn")
-    parser.add_argument("--embedding", choices=EMBEDDING_RATES, default="rowwise_adagrad")
+    parser.add_argument("--embedding", choices=EMBEDDING_RATES, help="default: the model's")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--steps", type=int, help="steps in all, warm-up included (default: once over the file)")
     parser.add_argument("--threads", type=int, default=1)
@@ -34,7 +34,8 @@ def main() -> None:
     train, test, num_ids = _read(options.file)
     whole = len(train.labels) // BATCH
     steps = whole if options.steps is None else min(options.steps, whole)
-    student = Student(options.model, num_ids, options.embedding, bf16=options.precision == "bf16")
+    embedding = options.embedding or EMBEDDINGS[options.model]
+    student = Student(options.model, num_ids, embedding, bf16=options.precision == "bf16")
     running = Running(student, train)
     for _ in range(WARM_UP):
         running.step()
