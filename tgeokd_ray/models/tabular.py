@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
 from tgeokd_ray.models.layers import CrossNetwork, Tower, linear
 from tgeokd_ray.models.network import Network, Shape, joined, parts
 from tgeokd_ray.models.options import ModelOptions
+from tgeokd_ray.models.tangents import TowerNetworkAt
 
 
 class MLP(Network):
@@ -22,6 +25,12 @@ class MLP(Network):
     def dense(self, numeric: Tensor, embedded: Tensor, masks: Tensor | None = None) -> Tensor:
         logits: Tensor = self.head(self.tower(parts(numeric, embedded), masks))
         return logits
+
+    def at(
+        self, theta: Mapping[str, Tensor], numeric: Tensor, categorical: Tensor, masks: Tensor | None = None
+    ) -> TowerNetworkAt:
+        """The network at theta {name: [R, ...]} on a batch, with its derivatives; masks are [R, N, K]."""
+        return _at(self, self.width, theta, numeric, categorical, masks)
 
 
 class WideDeep(Network):
@@ -45,6 +54,12 @@ class WideDeep(Network):
         logits: Tensor = self.head(self.tower(parts(numeric, deep), masks)) + first_order.sum(-2)
         return logits if self.wide is None else logits + numeric @ self.wide
 
+    def at(
+        self, theta: Mapping[str, Tensor], numeric: Tensor, categorical: Tensor, masks: Tensor | None = None
+    ) -> TowerNetworkAt:
+        """As that of `MLP`."""
+        return _at(self, self.deep_width, theta, numeric, categorical, masks)
+
 
 class DCNv2(Network):
     """A cross network and a deep tower side by side on the same features, then one linear head on both.
@@ -65,3 +80,16 @@ class DCNv2(Network):
         seen = [self.cross(features)] if self.tower is None else [self.cross(features), self.tower(features, masks)]
         logits: Tensor = self.head(torch.cat(seen, dim=-1))
         return logits
+
+
+def _at(
+    network: MLP | WideDeep,
+    deep_width: int,
+    theta: Mapping[str, Tensor],
+    numeric: Tensor,
+    categorical: Tensor,
+    masks: Tensor | None,
+) -> TowerNetworkAt:
+    layers = [*(f"tower.layers.{place}" for place in range(len(network.tower.widths))), "head"]
+    own = None if masks is None else torch.split(masks, list(network.tower.widths), dim=-1)
+    return TowerNetworkAt(theta, layers, deep_width, numeric, categorical, own)

@@ -6,46 +6,49 @@ N rows in chunks, M teachers, R students in the pack.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from tgeokd_ray.objectives.vectors import Tensors
-from tgeokd_ray.objectives.ways import Inner, Way
+from tgeokd_ray.objectives.ways import Way
+
+
+class Gradient(NamedTuple):
+    """The local gradient alone, of a batch that nothing more is asked of."""
+
+    gradients: Tensors
 
 
 class Chunks:
-    """Gradients of a batch whose chunks come from `parts`, which are called anew whenever a chunk is needed.
+    """A way (`ways.Way`) for a batch whose chunks come from `parts`, which are called anew whenever one is needed.
 
-    A chunk counts in every mean by the share of its rows in the `weight` of all. With a `way` it answers as one does
-    (`ways.Way`), for a forward and backward pass more per product with the Hessian.
+    A chunk counts in every mean by the share of its rows in the weight of all, `shares` [chunks]. Each product with the
+    Hessian takes one more pass over the chunks. Where the chunks are gradients, that is all it has.
     """
 
-    def __init__(
-        self, parts: Sequence[Callable[[], Inner]], weight: Tensor, way: Callable[[Inner], Way] | None = None
-    ) -> None:
-        self._parts, self._weight, self._way = parts, weight.clamp_min(torch.finfo(weight.dtype).tiny), way
-        self.gradients = self._mean(Inner.gradients)
+    def __init__(self, parts: Sequence[Callable[[], Way | Gradient]], shares: Tensor) -> None:
+        self._parts, self._shares = parts, shares
+        self.gradients = _sum((share, part.gradients) for share, part in self._all())
 
     def hessian(self, direction: Mapping[str, Tensor]) -> Tensors:
-        return self._mean(lambda inner: self._of(inner).hessian(direction))
+        return _sum((share, way.hessian(direction)) for share, way in self._ways())
 
     def ratio_gradient(self, w: Mapping[str, Tensor]) -> Tensor:
-        shares = [(share, self._of(inner).ratio_gradient(w)) for share, inner in self._shared()]
-        return torch.cat([share * slope for share, slope in shares], 1)
+        return torch.cat([share * way.ratio_gradient(w) for share, way in self._ways()], 1)
 
-    def _of(self, inner: Inner) -> Way:
-        assert self._way is not None
-        return self._way(inner)
+    def _all(self) -> Iterator[tuple[Tensor, Way | Gradient]]:
+        return ((share, part()) for share, part in zip(self._shares, self._parts, strict=True))
 
-    def _mean(self, gradients: Callable[[Inner], Tensors]) -> Tensors:
-        total: Tensors = {}
-        for share, inner in self._shared():
-            for name, value in gradients(inner).items():
-                total[name] = total[name].add_(share * value) if name in total else share * value
-        return total
+    def _ways(self) -> Iterator[tuple[Tensor, Way]]:
+        for share, way in self._all():
+            assert not isinstance(way, Gradient)
+            yield share, way
 
-    def _shared(self) -> Iterator[tuple[Tensor, Inner]]:
-        for part in self._parts:
-            inner = part()
-            yield inner.row_weights.sum() / self._weight, inner
+
+def _sum(parts: Iterator[tuple[Tensor, Tensors]]) -> Tensors:
+    total: Tensors = {}
+    for share, gradients in parts:
+        total = {name: total[name].add_(share * g) if total else share * g for name, g in gradients.items()}
+    return total

@@ -60,16 +60,22 @@ def affine(parts: Sequence[Tensor], weight: Tensor, bias: Tensor | None = None) 
     A weight [o, i] is a plain module's, as in torch.nn.Linear; [R, o, i] with bias [R, o] is a pack's, whose parts are
     each student's own [R, N, k] or shared [N, k]. The parts' widths k sum to i. Gives [..., N, o], or [R, N, o].
     """
-    widths = [part.shape[-1] for part in parts]
-    (first, columns), *more = zip(parts, torch.split(weight.mT, widths, dim=-2), strict=True)
+    columns = torch.split(weight.mT, [part.shape[-1] for part in parts], dim=-2)
     # A product that is added to the bias would first write the bias down for every row: of a pack's size, out of cache.
-    total = _own(first, weight) @ columns
-    for part, columns in more:
-        add_product = total.addmm_ if weight.dim() == 2 else total.baddbmm_
-        total = add_product(_own(part, weight).to(total.dtype), columns.to(total.dtype))
+    total = product_sum([(own_part(part, weight), own) for part, own in zip(parts, columns, strict=True)])
     return total if bias is None else total.add_(bias.unsqueeze(-2))
 
 
-def _own(part: Tensor, weight: Tensor) -> Tensor:
+def product_sum(pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """The sum of the matrix products of these pairs, each added where the first one lies: [..., N, o], or [R, N, o]."""
+    (left, right), *more = pairs
+    total = left @ right
+    for left, right in more:
+        add_product = total.addmm_ if total.dim() == 2 else total.baddbmm_
+        total = add_product(left.to(total.dtype), right.to(total.dtype))
+    return total
+
+
+def own_part(part: Tensor, weight: Tensor) -> Tensor:
     """A part [N, k] that students share as each one's [R, N, k], a view."""
     return part.expand(weight.shape[0], *part.shape) if weight.dim() > part.dim() else part

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from tgeokd_ray.feed.batches import Rows
 from tgeokd_ray.objectives.losses import cross_entropy, soft_cross_entropy, source_losses
+from tgeokd_ray.objectives.pearlmutter import NetworkAt, Sources
 from tgeokd_ray.objectives.points import Context, Points
 from tgeokd_ray.objectives.rule_pack import RulePack
 from tgeokd_ray.objectives.stacking import apply
@@ -55,6 +56,16 @@ class Problem:
             logits = apply(module, theta, numeric, rows.categorical, own=own)
         return logits.float() if self.autocast is not None else logits
 
+    def at(self, theta: Tensors, rows: Rows, masks: Tensor | None = None) -> NetworkAt | None:
+        """The network at theta on a batch, with its own derivatives; None where it has none, and under autocast."""
+        build = getattr(self.module, "at", None)
+        if build is None or self.autocast is not None:
+            return None
+        values = {name: value.detach() for name, value in theta.items()}
+        numeric = rows.numeric.to(next(iter(values.values())).dtype)
+        found: NetworkAt = build(values, numeric, rows.categorical, masks)
+        return found
+
     def row_weights(self, rows: Rows) -> Tensor:
         """Weight per row [N]: the table's own, times its class's (1 without a label); 0 where nobody teaches the row,
         for want of a label and of a teacher that the rule listens to."""
@@ -86,8 +97,13 @@ class Problem:
 
     def losses(self, logits: Tensor, rows: Rows) -> Tensor:
         """Losses [R, N, 1 + M]: the labels' first, then each teacher's."""
-        teachers = rows.logits.to(logits.dtype) if self.class_means.shape[0] else None
-        return source_losses(logits, teachers, rows.labels, temperature=self.temperature)
+        labels, teachers, temperature = self.sources(rows)
+        teachers = None if teachers is None else teachers.to(logits.dtype)
+        return source_losses(logits, teachers, labels, temperature=temperature)
+
+    def sources(self, rows: Rows) -> Sources:
+        """What the losses of these rows are made of."""
+        return Sources(rows.labels, rows.logits if self.class_means.shape[0] else None, self.temperature)
 
     def outer_loss(self, theta: Tensors, rows: Rows) -> Tensor:
         """Cross-entropy of the outer rows (paper, eq. 4), with a channel to denoised labels: weighted mean over the

@@ -8,18 +8,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from tgeokd_ray.feed.batches import Rows
-from tgeokd_ray.objectives.chunks import Chunks
+from tgeokd_ray.objectives.chunks import Chunks, Gradient
 from tgeokd_ray.objectives.hypergradient import InnerStep, fusion_gradient
 from tgeokd_ray.objectives.optimizers import Optimizer
+from tgeokd_ray.objectives.pearlmutter import NetworkAt, Pearlmutter
 from tgeokd_ray.objectives.points import Context, Points, teacher_share
-from tgeokd_ray.objectives.ways import WAYS, Inner, Way
+from tgeokd_ray.objectives.ways import WAYS, Way
 from tgeokd_ray.training import spread
+from tgeokd_ray.training.batch import Batch, part
 from tgeokd_ray.training.problem import Problem
 from tgeokd_ray.training.profile import region
 from tgeokd_ray.training.state import State, Tensors
@@ -111,15 +112,17 @@ class Step:
         theta, omega = problem.leaves(state.theta), problem.leaves(state.omega, moved=bilevel)
         chunks = self._chunks(inner)
         with region("forward"), torch.set_grad_enabled(len(chunks) == 1):
-            seen = [problem.logits(theta, *part(inner, masks, c), once=not bilevel) for c in chunks]
-            logits = seen[0] if len(seen) == 1 else torch.cat(seen, 1)
+            at = self._at(theta, inner, masks) if bilevel and len(chunks) == 1 else None
+            seen = [problem.logits(theta, *part(inner, masks, c), once=not bilevel) for c in chunks if at is None]
+            logits = at.logits if at is not None else seen[0] if len(seen) == 1 else torch.cat(seen, 1)
             losses = problem.losses(logits, inner)
         points = problem.points(logits, inner)
         context = Context(progress=progress, generator=None, mean=worker.global_mean)
         with region("ratio"), torch.set_grad_enabled(bilevel):
             ratio = problem.mixture(omega, points, inner, context)
         with region("gradient"):
-            way = self._way(theta, inner, masks, losses, ratio.detach(), points.row_weights, bilevel)
+            batch = Batch(theta, inner, masks, ratio.detach(), points.row_weights)
+            way = self._way(batch, losses, at) if bilevel else self._gradient(batch, losses)
             gradients = way.gradients
         weight = points.row_weights.sum()
         rate = self.learning_rate(state.step)
@@ -147,33 +150,34 @@ class Step:
             measures |= {"cut_terms": (self.look_ahead - terms).to(measures["loss"])}
         return new, {name: measures.get(name, torch.zeros_like(measures["loss"])) for name in self.measures}
 
-    def _way(
-        self,
-        theta: Tensors,
-        rows: Rows,
-        masks: Tensor | None,
-        losses: Tensor,
-        ratio: Tensor,
-        weights: Tensor,
-        bilevel: bool,
-    ) -> Way | Gradient:
-        """The gradient of the inner loss at `theta`, in a step that is `bilevel` with all that is asked of it later."""
-        second = WAYS[self.hypergradient] if bilevel else None
+    def _gradient(self, batch: Batch, losses: Tensor) -> Gradient | Chunks:
+        """The gradient of the inner loss, whose `losses` have a graph where the batch is one chunk."""
 
-        def inner(chunk: slice, losses: Tensor | None = None) -> Inner:
-            own = part(rows, masks, chunk)
+        def gradient(own: Batch) -> Gradient:
+            return Gradient(own.inner(self.problem, own.losses_of(self.problem, own.theta, once=True)).gradients())
 
-            def losses_of(theta: Tensors) -> Tensor:
-                return self.problem.losses(self.problem.logits(theta, *own, once=not bilevel), own[0])
+        chunks = self._chunks(batch.rows)
+        if len(chunks) == 1:
+            return Gradient(batch.inner(self.problem, losses).gradients())
+        return Chunks([partial(gradient, batch.part(chunk)) for chunk in chunks], batch.shares(chunks))
 
-            there = losses_of(theta) if losses is None else losses
-            return Inner(theta, there, losses_of, ratio[:, chunk], weights[chunk])
+    def _way(self, batch: Batch, losses: Tensor, at: NetworkAt | None) -> Way:
+        """All that is asked of the inner loss in an outer step: of a network that knows its derivatives by itself."""
 
-        chunks = self._chunks(rows)
-        if len(chunks) > 1:
-            return Chunks([partial(inner, chunk) for chunk in chunks], weights.sum(), second)
-        batch = inner(slice(None), losses)
-        return Gradient(batch.gradients()) if second is None else second(batch)
+        def way(own: Batch, losses: Tensor | None = None, at: NetworkAt | None = None) -> Way:
+            at = at if at is not None else self._at(own.theta, own.rows, own.masks) if losses is None else None
+            if at is not None:
+                return Pearlmutter(at, self.problem.sources(own.rows), own.ratio, own.row_weights)
+            there = own.losses_of(self.problem, own.theta) if losses is None else losses
+            return WAYS[self.hypergradient](own.inner(self.problem, there))
+
+        chunks = self._chunks(batch.rows)
+        if len(chunks) == 1:
+            return way(batch, losses, at)
+        return Chunks([partial(way, batch.part(chunk)) for chunk in chunks], batch.shares(chunks))
+
+    def _at(self, theta: Tensors, rows: Rows, masks: Tensor | None) -> NetworkAt | None:
+        return self.problem.at(theta, rows, masks) if self.hypergradient == "split" else None
 
     def _fused(self, state: State, gradient: Tensors) -> State:
         """The state after an outer step of the fusion network along its global gradient."""
@@ -225,17 +229,6 @@ class Step:
             "labelled": known.sum() / total,
             **counted,
         }
-
-
-class Gradient(NamedTuple):
-    """All that a step without an outer half asks of its batch."""
-
-    gradients: Tensors
-
-
-def part(rows: Rows, masks: Tensor | None, chunk: slice) -> tuple[Rows, Tensor | None]:
-    """A chunk of a batch, with its masks."""
-    return rows[chunk], None if masks is None else masks[:, chunk]
 
 
 def _rounded(sums: Tensors, like: Tensors) -> Tensors:
