@@ -29,7 +29,7 @@ def main(folder: str, processes: int, files: list[str]) -> None:
     elsewhere: list[float] = []
     with multiprocessing.get_context("spawn").Pool(processes) if processes > 1 else nullcontext() as pool:
         if pool is not None:
-            pool.map(_started, range(processes), chunksize=1)
+            pool.map(_started, [0.5] * processes, chunksize=1)
 
         def engine(function: Callable[[Any], Any], items: Iterable[Any], *, stage: str) -> Iterator[Any]:
             since = time.perf_counter()
@@ -50,9 +50,9 @@ def main(folder: str, processes: int, files: list[str]) -> None:
     print(json.dumps(facts | {"digest": table.digest}))
 
 
-def _started(number: int) -> None:
-    """A process of the pool has its imports."""
-    time.sleep(0.5)  # so that each process gets one
+def _started(seconds: float) -> None:
+    """A process of the pool has its imports; it waits, so that each process gets one call."""
+    time.sleep(seconds)
 
 
 def _timed(function: Callable[[Any], Any], item: Any) -> tuple[Any, float]:

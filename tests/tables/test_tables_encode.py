@@ -26,8 +26,8 @@ from sklearn.preprocessing import StandardScaler
 from tgeokd_ray.artifacts import Artifact, read_json, verify
 from tgeokd_ray.events import Silent
 from tgeokd_ray.feed import EncodedTable
-from tgeokd_ray.tables.delimited import in_pieces
 from tgeokd_ray.tables.cards import LABEL, ROW, SPLITS
+from tgeokd_ray.tables.delimited import in_pieces
 from tgeokd_ray.tables.encode import encode
 from tgeokd_ray.tables.encoders import Encoder
 from tgeokd_ray.tables.inputs import find_table

@@ -37,8 +37,8 @@ class Space:
 
     @classmethod
     def fit(cls, column: CategoricalColumn, counts: pa.Table | None, offset: int) -> Space:
-        """The id space of a column with the counts of the values that are frequent enough: the most frequent first, equal
-        counts in the order of the texts' UTF-8 bytes."""
+        """The id space of a column from the counts of the values that are frequent enough: the most frequent first,
+        equal counts in the order of the texts' UTF-8 bytes."""
         if column.buckets is not None or counts is None:
             return cls(space_name(column), offset, RESERVED_IDS + (column.buckets or 0), None)
         order = pc.sort_indices(counts, sort_keys=[("count", "descending"), ("value", "ascending")])

@@ -23,6 +23,7 @@ from tgeokd_ray.tables.validation import did_you_mean
 
 Flags = NDArray[np.bool_]
 
+_TEXT = pa.large_string()
 _NUMBER = "a number (or list the text under format.null_values)"
 _WHOLE_NUMBER = "a whole number from -2**63 to 2**63 - 1 (or `type: text` under row_id in the card)"
 _LABEL = " (or `missing: distill` under label in the card: train rows without one learn from the teachers alone)"
@@ -34,8 +35,8 @@ class Cells:
 
     `labels` tells whether label, weight and what decides about splits are read. Text may come as bytes; it must be
     UTF-8. `nul` tells whether the file holds a NUL byte, so that only such files are searched for it. `strip` takes
-    blanks off texts. Texts in `nulls` become null; what is null in the pieces is so in any case. In `haste`, `Unsure` is
-    raised for a NaN in a column of numbers, of which more readings are known than are allowed here.
+    blanks off texts. Texts in `nulls` become null; what is null in the pieces is so in any case. In
+    `haste`, `Unsure` is raised for a NaN among numbers that were read as such: it may be written in ways not allowed.
     """
 
     card: Card
@@ -100,8 +101,9 @@ class Cells:
         """A column of texts as a dictionary: what is checked and changed is each distinct one, once."""
         if _is_bytes(piece[name].type) and not self.nul():
             coded = coded_texts(piece[name])
-            try:
-                words = coded.dictionary.cast(pa.large_string())
+            words = coded.dictionary
+            try:  # what a file calls text need not be UTF-8, and only a cast from bytes looks
+                words = (words if pa.types.is_binary(piece[name].type) else words.cast(pa.large_binary())).cast(_TEXT)
             except pa.ArrowInvalid:
                 return coded_texts(self._texts(piece, name)[0])  # says which rows are not UTF-8
             if not self.strip and not self.nulls:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from tgeokd_ray.artifacts.disk import explained
 from tgeokd_ray.errors import DataError, Problem
-from tgeokd_ray.tables.coding import in_process_hash
+from tgeokd_ray.tables.coding import as_words, in_process_hash, text_of
 
 MAX_DISTINCT = 5_000_000
 # Rows of counts that all spaces of a table hold in memory together; about 40 bytes each, and the text.
@@ -31,13 +34,16 @@ def merge_counts(parts: Sequence[pa.Table]) -> pa.Table:
     whole = pa.concat_tables(parts).combine_chunks() if parts else _COUNTS.empty_table()
     if not whole.num_rows:
         return _COUNTS.empty_table()
-    coded = whole["value"].combine_chunks().dictionary_encode()
+    values = whole["value"].combine_chunks()
+    words = as_words(values)
+    coded = (values if words is None else pa.array(words)).dictionary_encode()
     # Sums of float64 are exact up to 2**53 rows.
     sums = np.bincount(coded.indices.to_numpy(), weights=whole["count"].to_numpy(), minlength=len(coded.dictionary))
-    return counts_of(coded.dictionary, sums)
+    known = coded.dictionary if words is None else text_of(coded.dictionary.to_numpy())
+    return counts_of(known.cast(pa.large_string()), sums)
 
 
-def counts_of(words: pa.Array, counts: np.ndarray) -> pa.Table:  # type: ignore[type-arg]
+def counts_of(words: pa.Array, counts: NDArray[Any]) -> pa.Table:
     """The count of each word that occurs."""
     table = pa.table([words, pa.array(counts.astype(np.int64))], schema=_COUNTS)
     return table if counts.all() else table.filter(pa.array(counts > 0))
@@ -58,7 +64,7 @@ class Counter:
     @property
     def held(self) -> int:
         """Rows of counts in memory."""
-        return self._known.num_rows + self._pending_rows
+        return int(self._known.num_rows) + self._pending_rows
 
     def add(self, counts: pa.Table) -> None:
         """Count one more part."""
@@ -173,5 +179,5 @@ def _cut(counts: pa.Table) -> list[pa.RecordBatch]:
     bounds = np.searchsorted(parts[order], np.arange(_PARTS + 1))
     ordered = counts.take(pa.array(order)).combine_chunks()
     empty = pa.RecordBatch.from_pylist([], schema=_COUNTS)
-    batches = (ordered.slice(a, b - a).to_batches() for a, b in zip(bounds[:-1], bounds[1:], strict=True))
+    batches = (ordered.slice(a, b - a).to_batches() for a, b in pairwise(bounds))
     return [batch[0] if batch else empty for batch in batches]
