@@ -59,8 +59,8 @@ def peers_python() -> str | None:
 
 
 def peer(quick: bool) -> Iterator[Figure]:
-    """f: rows per CPU-second of the whole way from the file to encoded rows on disk, over those of FuxiCTR: of its steps
-    in one process, and of its build_dataset with the tasks of Ray that it starts (one turn)."""
+    """f: rows per CPU-second from the file to encoded rows on disk, over those of FuxiCTR: of its steps in one process,
+    and of its build_dataset with the tasks of Ray that it starts (one turn)."""
     python = None if quick else peers_python()
     rows = 100_000 if quick else 1_000_000
     turns: list[Facts] = []
