@@ -125,7 +125,7 @@ def counting(quick: bool) -> Iterator[Figure]:
     growth = large["peak_mib"] / small["peak_mib"]
     pace = sizes[1] / large["cpu_seconds"]
     context = {"distinct": sizes, "held": held, "peak_mib": [round(one["peak_mib"], 1) for one in (small, large)]}
-    yield Figure("encode.counting.growth", growth, "ratio for 10 x", "<= 3", growth <= 3, context=context)
+    yield Figure("encode.counting.growth", growth, "ratio for 10 x", "<= 1.5", growth <= 1.5, context=context)
     wrong = sum(abs(one["kept"] - one["expected"]) for one in (small, large))
     yield Figure("encode.counting.wrong", wrong, "values", "== 0", wrong == 0, context={"kept": large["kept"]})
     yield Figure("encode.counting.pace", pace, "distinct texts per CPU-second", "printed", True)
