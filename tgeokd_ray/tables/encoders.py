@@ -109,7 +109,7 @@ class Encoder:
 
     def transform(self, frame: pa.Table) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
         """(numeric [N, P] float32, finite, categorical [N, F] int32 in 0..V-1) of the raw columns of `frame`."""
-        # By columns first, then turned as a whole: columns of a wide row-wise array are written ten times as slowly.
+        # By columns first, then turned as a whole: columns of a wide row-wise array are several times as slow.
         numeric = np.zeros((len(self.numeric_names), frame.num_rows), dtype=np.float32)
         categorical = np.zeros((len(self.categorical), frame.num_rows), dtype=np.int32)
         flag = len(self.numeric)
