@@ -22,7 +22,7 @@ from tgeokd_ray.artifacts import load_tensors, open_artifact, read_json
 from tgeokd_ray.artifacts.names import versions
 from tgeokd_ray.errors import IntegrityError, ResourceError
 from tgeokd_ray.events import Silent
-from tgeokd_ray.objectives.ways import Split
+from tgeokd_ray.objectives.pearlmutter import Pearlmutter
 from tgeokd_ray.training import checkpoint, loop, steps
 from tgeokd_ray.training.reuse import run_inputs
 from tgeokd_ray.training.spec import RunSpec
@@ -124,7 +124,7 @@ def test_k5_killed_after_a_checkpoint_loses_less_than_an_interval_and_says_so(
     assert continued(spec, 9) == undisturbed(small)
 
 
-@pytest.mark.parametrize(("owner", "place"), [(steps, "fusion_gradient"), (Split, "ratio_gradient")])
+@pytest.mark.parametrize(("owner", "place"), [(steps, "fusion_gradient"), (Pearlmutter, "ratio_gradient")])
 def test_k13_killed_between_the_inner_and_the_outer_update(
     small: Small, monkeypatch: pytest.MonkeyPatch, owner: object, place: str
 ) -> None:

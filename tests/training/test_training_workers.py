@@ -38,14 +38,15 @@ def test_collectives_are_weighted_means_forward_and_backward() -> None:
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(
-    ("precision", "exact", "bound"), [("fp64", False, 1e-12), ("fp32", False, 3e-5), ("fp32", True, 1e-8)]
+    ("precision", "exact", "bound"), [("fp64", False, 1e-12), ("fp32", False, 1e-4), ("fp32", True, 1e-8)]
 )
 def test_e1_two_and_three_workers_end_where_one_does(  # type: ignore[no-untyped-def]
     small, tmp_path: Path, precision: str, exact: bool, bound: float
 ) -> None:
     """48 bilevel steps with centring and clipping through Adam, and with dropout, whose masks follow the lanes.
 
-    Without exact sums what remains is rounding, which depends on the processor: 1.2e-5 seen on one without bfloat16.
+    Without exact sums what remains is rounding, which Adam magnifies: 1.2e-5 and 5e-5 seen with two ways to take the
+    same products on one processor.
     """
     spec = small.spec(
         precision=precision,

@@ -18,7 +18,7 @@ from tgeokd_ray.objectives.vectors import Tensors
 
 
 class NetworkAt(Protocol):
-    """A network at theta on a batch, with what its forward pass saw; all tensors [R, ...]."""
+    """A network at theta [R, ...] on a batch, with what its forward pass saw."""
 
     logits: Tensor
 
