@@ -87,6 +87,7 @@ class Student:
             fusion_learning_rate=rates[1:],
             hypergradient=self.hypergradient,
             look_ahead=self.look_ahead,
+            windowed=True,
         )
 
     def start(self, step: Step) -> State:

@@ -16,7 +16,10 @@ from worker_threads import Threads
 
 from tgeokd_ray.objectives.optimizers import Optimizer
 from tgeokd_ray.objectives.settings import EMBEDDING_KINDS, OptimizerSpec
+from tgeokd_ray.training import run as runs
+from tgeokd_ray.training import steps
 from tgeokd_ray.training import window as windows
+from tgeokd_ray.training.spec import Fusion
 from tgeokd_ray.training.state import State
 from tgeokd_ray.training.steps import Step
 from tgeokd_ray.training.worker import LocalWorker
@@ -34,7 +37,7 @@ def row_wise(kind: str, look_ahead: int = 1) -> tuple[Step, State]:
     """A bilevel step with clipping and decay whose table moves by `kind`, and a state after seven steps."""
     step = make_step(look_ahead=look_ahead)
     spec = OptimizerSpec("adam", 0.02, weight_decay=0.01, clip_norm=0.05, embedding=kind, embedding_rate=3.0)
-    step = replace(step, optimizer=Optimizer(spec, [TABLE]))
+    step = replace(step, optimizer=Optimizer(spec, [TABLE]), windowed=True)
     return step, copied(make_state(step).settled())
 
 
@@ -103,6 +106,36 @@ def test_the_order_of_ids_and_of_rows_is_irrelevant(kind: str) -> None:
         there = found[name][:, order] if name.endswith(TABLE) else found[name]
         torch.testing.assert_close(there, value, rtol=1e-12, atol=1e-12, msg=name)
         torch.testing.assert_close(other[name], value, rtol=1e-12, atol=1e-12, msg=name)
+
+
+@pytest.mark.parametrize("outer", [None, OTHERS])
+@pytest.mark.parametrize("look_ahead", [1, 5])
+def test_a_window_of_a_dense_table(look_ahead: int, outer) -> None:  # type: ignore[no-untyped-def]
+    """Adam with clipping and decay: every row moves, and every other part of the step is of the window."""
+    step, state = row_wise("dense", look_ahead)
+    whole, found = copied(state), copied(state)
+    for _ in range(3):
+        whole, expected = replace(step, windowed=False)(whole, FEW, outer, 0.5)
+        found, measures = step(found, FEW, outer, 0.5)
+        torch.testing.assert_close(measures, expected, rtol=1e-12, atol=1e-12)
+        assert found.patch is None
+    agree(found, whole)
+    assert (found.theta[TABLE] != state.theta[TABLE]).all(), "rows that no batch names decay"
+
+
+@pytest.mark.timeout(120)
+def test_a_run_takes_a_window_where_its_table_is_large(small, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    """12 ids and two columns: batches of five rows cannot name them all. Bits stay without clipping."""
+    taken = []
+    monkeypatch.setattr(steps, "window", lambda *a: taken.append(a) or windows.window(*a))
+    spec = small.spec(epochs=1, batch_rows=5, fusion=Fusion(every=2, batch_rows=5, warm_up=0.0))
+    (found,) = run(spec)
+    assert len(taken) == 120
+    monkeypatch.setattr(runs, "_pays", lambda *a: False)
+    (whole,) = run(replace(spec, root=f"{spec.root}/whole", folder=f"{spec.folder}/whole"))
+    assert len(taken) == 120
+    for name, value in parameters(whole).items():
+        assert torch.equal(parameters(found)[name], value), name
 
 
 def test_both_ways_to_find_rows_agree(monkeypatch: pytest.MonkeyPatch) -> None:

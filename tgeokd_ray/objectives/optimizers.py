@@ -35,14 +35,15 @@ class Preconditioner(NamedTuple):
 class Optimizer:
     """One optimizer for a pack: every tensor is [R, ...], the learning rate [R], and each student has its own clock.
 
-    `tables` names the tensors that are embedding tables, which may move in a way of their own (`OptimizerSpec`).
+    `named` are the tensors that are embedding tables, and `tables` those of them that move row by row, in a way of
+    their own (`OptimizerSpec`): all or none.
     """
 
-    def __init__(self, spec: OptimizerSpec, tables: Collection[str] = ()) -> None:
-        self.spec = spec
+    def __init__(self, spec: OptimizerSpec, named: Collection[str] = ()) -> None:
+        self.spec, self.named = spec, frozenset(named)
         self._kind: Update = UPDATES[spec.kind](spec)
         self._rows: Update | None = None if spec.embedding == "dense" else row_update(spec)
-        self.tables = frozenset(tables) if self._rows is not None else frozenset()
+        self.tables = self.named if self._rows is not None else frozenset()
 
     def init(self, theta: Mapping[str, Tensor]) -> Tensors:
         """Moments before the first step: `step` [R] float64, and per tensor `first.NAME` (momentum, nesterov, adam,

@@ -91,10 +91,11 @@ def _step(pack: Pack, rule: RulePack, data: RunData, worker: Worker) -> Step:
         autocast=AUTOCAST[spec.precision],
         fast=compiled(module) if spec.compile and isinstance(module, Network) else None,
     )
+    optimizer = Optimizer(spec.optimizer, _tables(module))
     rates = per_student((one.learning_rate for one in pack.students), torch.float64)
     return Step(
         problem=problem,
-        optimizer=Optimizer(spec.optimizer, _tables(module)),
+        optimizer=optimizer,
         fusion_optimizer=Optimizer(spec.fusion.optimizer),
         worker=worker,
         learning_rate=Schedule(rates, spec.warm_up_steps),
@@ -102,6 +103,7 @@ def _step(pack: Pack, rule: RulePack, data: RunData, worker: Worker) -> Step:
         hypergradient=spec.fusion.hypergradient,
         look_ahead=spec.fusion.look_ahead,
         micro_rows=spec.micro_rows,
+        windowed=bool(optimizer.tables) or _pays(spec, data, optimizer),
     )
 
 
@@ -113,6 +115,11 @@ def _profile(pack: Pack, worker: Worker, progress: Progress) -> Profile | None:
 
 def _tables(module: torch.nn.Module) -> list[str]:
     return [module.table] if isinstance(module, Network) and module.table is not None else []
+
+
+def _pays(spec: RunSpec, data: RunData, optimizer: Optimizer) -> bool:
+    """Whether a dense table has more rows than a batch can name: then a window is smaller, and outer steps cheaper."""
+    return bool(optimizer.named) and data.table.num_ids > spec.batch_rows * data.table.num_categorical
 
 
 def _build(spec: RunSpec, data: RunData, seed: int) -> torch.nn.Module:

@@ -24,7 +24,7 @@ from tgeokd_ray.training.batch import Batch, part
 from tgeokd_ray.training.problem import Problem
 from tgeokd_ray.training.profile import region
 from tgeokd_ray.training.state import State, Tensors
-from tgeokd_ray.training.window import window
+from tgeokd_ray.training.window import Window, window
 from tgeokd_ray.training.worker import Worker
 
 Measures = dict[str, Tensor]
@@ -51,8 +51,8 @@ class Step:
 
     `masks` are the dropout of the inner pass; the outer loss is that of the student as it will be used, without any.
     Without parameters in the rule, or without outer rows, the outer half vanishes. Gradients, the outer gradient and
-    the fusion gradient are means over all rows of all workers. Where tables move row by row, all of it happens on the
-    rows that the batches name (`window`), and the new state is to be settled. `hypergradient` names the way to
+    the fusion gradient are means over all rows of all workers. If `windowed`, all of it happens on the rows of the
+    tables that the batches name, and the new state is to be settled (`window`). `hypergradient` names the way to
     differentiate twice, `look_ahead` how many inner steps the outer gradient is pulled back through. At most
     `micro_rows` rows are in memory with their graph at once: the gradient of a batch is gathered from its chunks.
     """
@@ -66,6 +66,7 @@ class Step:
     hypergradient: str = "split"
     look_ahead: int = 1
     micro_rows: int | None = None
+    windowed: bool = False
 
     @property
     def measures(self) -> tuple[str, ...]:
@@ -92,21 +93,30 @@ class Step:
     def __call__(
         self, state: State, inner: Rows, outer: Rows | None, progress: float, masks: Tensor | None = None
     ) -> tuple[State, Measures]:
-        if not self.optimizer.tables:
+        if not self.windowed:
             return self._taken(state, inner, outer, progress, masks)
         with region("window"):
             state = state.settled()
-        (num_rows,) = {state.theta[name].shape[1] for name in self.optimizer.tables}
-        batches = [inner] if outer is None else [inner, outer]
-        with region("window"):
+            (num_rows,) = {state.theta[name].shape[1] for name in self.optimizer.named}
+            batches = [inner] if outer is None else [inner, outer]
             seen, (inner, *rest) = window(self.optimizer, num_rows, batches, self.worker)
             small = seen.entered(state)
-        new, measures = self._taken(small, inner, rest[0] if rest else None, progress, masks)
-        return seen.left(state, new), measures
+        later = rest[0] if rest else None
+        if self.optimizer.tables:
+            new, measures = self._taken(small, inner, later, progress, masks)
+            return seen.left(state, new), measures
+        return self._taken(small, inner, later, progress, masks, (seen, state))
 
     def _taken(
-        self, state: State, inner: Rows, outer: Rows | None, progress: float, masks: Tensor | None
+        self,
+        state: State,
+        inner: Rows,
+        outer: Rows | None,
+        progress: float,
+        masks: Tensor | None,
+        beyond: tuple[Window, State] | None = None,
     ) -> tuple[State, Measures]:
+        """The step on a state, or on the window of one `beyond` it, which then is what moves."""
         problem, worker = self.problem, self.worker
         bilevel = outer is not None and problem.rule.learned
         theta, omega = problem.leaves(state.theta), problem.leaves(state.omega, moved=bilevel)
@@ -134,8 +144,7 @@ class Step:
         measures["ratio"] = measures["ratio"] / measures.pop("labelled").clamp_min(torch.finfo(ratio.dtype).tiny)
         averaged = _rounded(averaged, state.theta)
         with region("update"):
-            new_theta, new_moments = self.optimizer.update(state.theta, averaged, state.moments, rate)
-        new = replace(state, theta=new_theta, moments=new_moments, step=state.step + 1)
+            new, new_theta = self._moved(state, averaged, rate, beyond)
         if bilevel:
             assert outer is not None
             assert not isinstance(way, Gradient)
@@ -178,6 +187,17 @@ class Step:
 
     def _at(self, theta: Tensors, rows: Rows, masks: Tensor | None) -> NetworkAt | None:
         return self.problem.at(theta, rows, masks) if self.hypergradient == "split" else None
+
+    def _moved(
+        self, state: State, gradients: Tensors, rate: Tensor, beyond: tuple[Window, State] | None
+    ) -> tuple[State, Tensors]:
+        """The state after the inner step, and theta as the outer batch sees it."""
+        if beyond is not None:
+            seen, whole = beyond
+            new = seen.moved(whole, gradients, self.optimizer, rate)
+            return new, seen.entered(new).theta
+        theta, moments = self.optimizer.update(state.theta, gradients, state.moments, rate)
+        return replace(state, theta=theta, moments=moments, step=state.step + 1), theta
 
     def _fused(self, state: State, gradient: Tensors) -> State:
         """The state after an outer step of the fusion network along its global gradient."""

@@ -1,7 +1,8 @@
 """The rows of an embedding table that a step needs, as a small table of their own.
 
 V rows in the table, U of them named by a step's batches on any worker; R students in the pack. A step on the window is
-the step on the table: gradients, hypergradients and what workers exchange are [R, U, ...], never [R, V, ...].
+the step on the table: gradients, hypergradients and what workers exchange are [R, U, ...], never [R, V, ...]. Where
+all rows move, as those of dense Adam do without a gradient, the update alone is of the whole table.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from tgeokd_ray.feed.batches import Rows
 from tgeokd_ray.objectives.optimizers import Optimizer
-from tgeokd_ray.training.state import Patch, State
+from tgeokd_ray.training.state import Patch, State, Tensors
 from tgeokd_ray.training.worker import Worker
 
 # Counting marks all V rows, sorting takes the ids alone: on one core they cost the same at about 30 rows an id.
@@ -33,6 +34,16 @@ class Window:
         """The state with the rows [R, U, ...] in place of the tables."""
         return _with(state, {key: _of(state, key).index_select(1, self.rows) for key in self.tables})
 
+    def moved(self, state: State, gradients: Tensors, optimizer: Optimizer, rate: Tensor) -> State:
+        """The state after a step of the whole tables along gradients [R, U, ...] that are zero outside the window."""
+        spread = {name for part, name in self.tables if part == "theta"}
+        whole = {
+            name: torch.zeros_like(state.theta[name]).index_copy_(1, self.rows, value) if name in spread else value
+            for name, value in gradients.items()
+        }
+        theta, moments = optimizer.update(state.theta, whole, state.moments, rate)
+        return replace(state, theta=theta, moments=moments, step=state.step + 1)
+
     def left(self, state: State, stepped: State) -> State:
         """The state that `stepped`, which was in the window, leads to: its rows are still to be written (`settled`)."""
         patch = Patch(self.rows, {key: _of(stepped, key) for key in self.tables})
@@ -46,8 +57,8 @@ def window(optimizer: Optimizer, num_rows: int, batches: Sequence[Rows], worker:
     if worker.size > 1:
         short = torch.int32 if num_rows < 1 << 31 else torch.int64
         rows = _distinct(torch.cat(worker.gather(rows.to(short))), num_rows)
-    keys = [("theta", name) for name in optimizer.tables]
-    keys += [("moments", moment) for name in optimizer.tables for moment in optimizer.moments_of(name)]
+    keys = [("theta", name) for name in optimizer.named]
+    keys += [("moments", moment) for name in optimizer.named for moment in optimizer.moments_of(name)]
     places = _places(rows, ids, num_rows)
     there = [replace(batch, categorical=place) for batch, place in zip(batches, places, strict=True)]
     return Window(rows, tuple(keys)), there
