@@ -66,7 +66,7 @@ def assert_true_rows(batch: Rows, columns: Columns, num_teachers: int = 1) -> No
 def assert_contract(batch: Rows) -> None:
     dtypes = [tensor.dtype for tensor in batch.tensors()]
     wide, narrow = torch.int64, torch.float32
-    assert dtypes == [wide, narrow, wide, wide, narrow, narrow, torch.uint8, *[narrow] * 3]
+    assert dtypes == [wide, narrow, torch.int32, wide, narrow, narrow, torch.uint8, *[narrow] * 3]
     assert {tensor.shape[0] for tensor in batch.tensors()} == {len(batch)}
     assert batch.numeric.shape[1:] == (3,)
     assert batch.categorical.shape[1:] == (2,)

@@ -17,7 +17,7 @@ from feed_fixtures import Columns, fixed, make_columns, select, shuffled, write_
 from tgeokd_ray.errors import IntegrityError, ProvenanceError
 from tgeokd_ray.feed import DirectReader, EncodedTable, Feed, LogitsTable, Rows, Sampler, Unit
 from tgeokd_ray.feed.parquet import read_group
-from tgeokd_ray.feed.reader import AHEAD_UNITS
+from tgeokd_ray.feed.reader import AHEAD_UNITS, READERS
 from tgeokd_ray.feed.storage import Storage
 
 
@@ -256,7 +256,7 @@ def wait_for(reader: Slow, count: int) -> None:
         time.sleep(0.001)
 
 
-def test_the_thread_reads_ahead_but_not_far(table: EncodedTable) -> None:
+def test_the_threads_read_ahead_but_not_far(table: EncodedTable) -> None:
     reader = Slow(table, (), "train")
     tables = reader(table.units("train"))
     next(tables)
@@ -267,16 +267,16 @@ def test_the_thread_reads_ahead_but_not_far(table: EncodedTable) -> None:
     tables.close()
 
 
-def test_closing_ends_the_thread(table: EncodedTable) -> None:
+def test_closing_ends_the_threads(table: EncodedTable) -> None:
     before = len(own_threads())
     tables = DirectReader(table, (), "train")(table.units("train"))
     next(tables)
-    assert len(own_threads()) == before + 1
+    assert before < len(own_threads()) <= before + READERS
     tables.close()
     assert len(own_threads()) == before
 
 
-def test_an_abandoned_epoch_ends_the_thread(table: EncodedTable) -> None:
+def test_an_abandoned_epoch_ends_the_threads(table: EncodedTable) -> None:
     before = len(own_threads())
     batches = Feed(DirectReader(table, (), "train"), Sampler(table.units("train"), 8, 0), cache_bytes=0).batches(0)
     next(batches)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tgeokd_ray.errors import ConfigError
 from tgeokd_ray.feed import LANES, Sampler, Unit, oversampling_factors
-from tgeokd_ray.feed.sampler import WINDOW_UNITS, Epoch, lanes
+from tgeokd_ray.feed.sampler import LARGE_UNIT, WINDOW_UNITS, Epoch, _permutation, lanes
 
 
 def units_of(sizes: list[int]) -> list[Unit]:
@@ -99,6 +99,26 @@ def test_windows_have_four_units_and_start_at_different_times() -> None:
     sizes = [[len(window.units) for window in windows] for windows in epoch.lanes]
     assert sizes[:4] == [[1, 4, 4, 1], [2, 4, 4], [3, 4, 3], [4, 4, 2]]
     assert all(sum(lane) == 10 for lane in sizes)
+
+
+@pytest.mark.parametrize(("units", "expected"), [(120, [1, 1, 4, 4]), (48, [1, 3]), (12, [1]), (60, [1, 1, 3])])
+def test_an_epoch_of_large_units_begins_with_one_a_lane(units: int, expected: list[int]) -> None:
+    epoch = Sampler(units_of([LARGE_UNIT] * units), 50, 0).epoch(0)
+    assert [len(window.units) for window in epoch.lanes[0]] == expected
+    assert all(len(windows[0].units) == 1 for windows in epoch.lanes)
+    assert sorted(unit.group for lane in epoch.lanes for window in lane for unit in window.units) == [*range(units)]
+
+
+def test_equal_random_numbers_keep_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Tied:
+        def __init__(self, seed: object) -> None: ...
+
+        def random_raw(self, size: int) -> np.ndarray:
+            return (np.arange(size) % 7).astype(np.uint64)
+
+    monkeypatch.setattr(np.random, "PCG64", Tied)
+    expected = np.argsort(np.arange(5_000) % 7, kind="stable")
+    assert _permutation(5_000, 1).tolist() == expected.tolist()
 
 
 def test_a_lane_of_few_units_is_one_window() -> None:

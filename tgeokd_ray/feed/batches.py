@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import accumulate
+from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tgeokd_ray.feed.ahead import ahead
+from tgeokd_ray.feed.filled import Filled
 from tgeokd_ray.feed.reader import UnitReader
 from tgeokd_ray.feed.rows import Rows, collect, concatenate, decode
 from tgeokd_ray.feed.sampler import Epoch, Sampler, Window, lanes
@@ -19,6 +22,10 @@ from tgeokd_ray.feed.units import Unit
 __all__ = ["Feed", "Rows", "decode"]
 
 CACHE_BYTES = 1 << 30
+LARGE_BYTES = 1 << 25  # of a split: reading it, or putting together one of its batches, is felt beside a step
+AHEAD_BATCHES = 2
+
+Piece = TypeVar("Piece", Rows, NDArray[np.int64])
 
 
 def as_stored(rows: Rows) -> Rows:
@@ -30,8 +37,9 @@ class Feed:
     """Rows of one split for worker `rank` of `world`.
 
     What all workers together get in a step does not depend on `world`, on where reading began, or on the cache. A split
-    that fits in `cache_bytes` is read once and held; of a larger one up to 12 / world windows of four units are in
-    memory. One unit more is read at first, for the widths of the columns. With `shared`, all rows of the split in
+    that fits in `cache_bytes` is read once and held, a large one while its first epoch is served; of one that does not,
+    up to 12 / world windows of four units are in memory. One unit more is read at first, for the widths of the columns.
+    Batches of a large split are put together on a thread, two ahead. With `shared`, all rows of the split in
     stored order, nothing is read or held. `prepare` changes rows as they were stored, before they are served.
     ConfigError unless `world` divides 12.
     """
@@ -73,10 +81,8 @@ class Feed:
         """
         if start_step >= self.steps_per_epoch:
             return
-        order = self._sampler.epoch(epoch)
-        held = self._hold(self._sampler.units)
-        parts = self._streamed(order, start_step) if held is None else self._gathered(held, order, start_step)
-        for rows in parts:
+        parts = self._parts(self._sampler.epoch(epoch), start_step)
+        for rows in ahead(parts, AHEAD_BATCHES) if self._large else parts:
             yield rows.as_batch()
 
     def shares(self, epoch: int, step: int) -> tuple[tuple[int, int], ...]:
@@ -99,6 +105,25 @@ class Feed:
         for _ in range(max(num_batches) - num_batches[self._rank]):
             yield self._layout.as_batch()
 
+    def _parts(self, order: Epoch, start_step: int) -> Generator[Rows, None, None]:
+        """The batches from memory where the split is held, else while it is read; a large one is held as it is read."""
+        units = self._sampler.units
+        filled = None
+        if self._large and self._world == 1 and start_step == 0 and self._shared is None and units not in self._held:
+            filled = Filled(self._layout, self._firsts) if self._fits(units) else None
+        held = self._hold(units) if filled is None else None
+        if held is not None:
+            yield from self._gathered(held, order, start_step)
+            return
+        yield from self._streamed(order, start_step, filled)
+        if filled is not None:
+            self._held[units] = filled.whole
+
+    @property
+    def _large(self) -> bool:
+        """Whether to read all of the split, or to put a batch of it together, takes long."""
+        return self._sampler.rows * self._layout.bytes_per_row >= LARGE_BYTES
+
     def _ends(self, epoch: int) -> list[tuple[int, NDArray[np.int64]]]:
         """Where the steps of an epoch end in each of this worker's lanes; that of the last epoch is kept."""
         if self._last_ends is None or self._last_ends[0] != epoch:
@@ -107,33 +132,32 @@ class Feed:
         return self._last_ends[1]
 
     def _gathered(self, held: Rows, order: Epoch, start_step: int) -> Iterator[Rows]:
-        """Each batch by one gather from the held split: the epoch's order is laid out beforehand."""
+        """Each batch by one gather from the held split: where the rows of a lane lie is laid out window by window."""
         labels = held.labels.numpy()
-        served = [(order.ends(lane), _positions(order, lane, self._firsts, labels)) for lane in self._lanes]
-        for step in range(start_step, order.steps):
-            index = np.concatenate([positions[ends[step] : ends[step + 1]] for ends, positions in served])
-            yield held.take(torch.from_numpy(index))
+        ends = {lane: order.ends(lane).tolist() for lane in self._lanes}
 
-    def _streamed(self, order: Epoch, start_step: int) -> Iterator[Rows]:
+        def places(window: Window) -> NDArray[np.int64]:
+            parts = [np.arange(self._firsts[unit], self._firsts[unit] + unit.rows) for unit in window.units]
+            stored = np.concatenate(parts)
+            return stored[order.order(window, labels[stored])]
+
+        for pieces in _served(ends, _schedule(order, ends, start_step), places, range(start_step, order.steps)):
+            yield held.take(torch.from_numpy(np.concatenate(pieces or [np.empty(0, dtype=np.int64)])))
+
+    def _streamed(self, order: Epoch, start_step: int, filled: Filled | None) -> Iterator[Rows]:
         """Each batch from one window per lane; windows are read in the order in which the lanes reach them."""
         ends = {lane: order.ends(lane).tolist() for lane in self._lanes}
         windows = _schedule(order, ends, start_step)
         decoded = self._decoded([unit for window in windows for unit in window.units])
-        coming = iter(windows)
-        current: dict[int, tuple[Window, Rows]] = {}
-        for step in range(start_step, order.steps):
-            pieces = []
-            for lane in self._lanes:
-                first, end = ends[lane][step : step + 2]
-                while first < end:
-                    if lane not in current or first >= current[lane][0].end:
-                        current.pop(lane, None)
-                        window = next(coming)
-                        current[lane] = window, _shuffled(order, window, decoded)
-                    window, rows = current[lane]
-                    piece = rows[first - window.first : end - window.first]
-                    pieces.append(piece)
-                    first += len(piece)
+
+        def shuffled(window: Window) -> Rows:
+            parts = [next(decoded) for _ in window.units]
+            if filled is not None:
+                filled.put(window.units, parts)
+            rows = concatenate(parts)
+            return rows.take(torch.from_numpy(order.order(window, rows.labels.numpy())))
+
+        for pieces in _served(ends, windows, shuffled, range(start_step, order.steps)):
             yield concatenate(pieces or [self._layout])
 
     def _hold(self, units: tuple[Unit, ...]) -> Rows | None:
@@ -142,12 +166,14 @@ class Feed:
         if self._shared is not None:
             return self._shared if units == self._sampler.units else None
         if units not in self._held:
-            rows = _num_rows(units)
-            total = rows + sum(len(held) for held in self._held.values())
-            if total * self._layout.bytes_per_row > self._cache_bytes:
+            if not self._fits(units):
                 return None
-            self._held[units] = collect(self._decoded(units), self._layout, rows)
+            self._held[units] = collect(self._decoded(units), self._layout, _num_rows(units))
         return self._held[units]
+
+    def _fits(self, units: tuple[Unit, ...]) -> bool:
+        total = _num_rows(units) + sum(len(held) for held in self._held.values())
+        return total * self._layout.bytes_per_row <= self._cache_bytes
 
     @cached_property
     def _layout(self) -> Rows:
@@ -173,15 +199,6 @@ def _num_rows(units: Iterable[Unit]) -> int:
     return sum(unit.rows for unit in units)
 
 
-def _positions(order: Epoch, lane: int, firsts: Mapping[Unit, int], labels: NDArray[np.integer]) -> NDArray[np.int64]:
-    """Where the rows that a lane serves, in order, lie in a split held as a whole."""
-    parts = [np.empty(0, dtype=np.int64)]
-    for window in order.lanes[lane]:
-        stored = np.concatenate([np.arange(firsts[unit], firsts[unit] + unit.rows) for unit in window.units])
-        parts.append(stored[order.order(window, labels[stored])])
-    return np.concatenate(parts)
-
-
 def _schedule(order: Epoch, ends: Mapping[int, Sequence[int]], start_step: int) -> list[Window]:
     """The windows that these lanes need from `start_step` on, in the order in which they are reached."""
     reached = []
@@ -193,10 +210,29 @@ def _schedule(order: Epoch, ends: Mapping[int, Sequence[int]], start_step: int) 
     return [window for *_, window in sorted(reached, key=lambda item: item[:3])]
 
 
-def _shuffled(order: Epoch, window: Window, decoded: Iterator[Rows]) -> Rows:
-    """The next window's rows in the order in which they are served, teachers' logits still beside them."""
-    rows = concatenate([next(decoded) for _ in window.units])
-    return rows.take(torch.from_numpy(order.order(window, rows.labels.numpy())))
+def _served(
+    ends: Mapping[int, Sequence[int]],
+    windows: Iterable[Window],
+    opened: Callable[[Window], Piece],
+    steps: range,
+) -> Iterator[list[Piece]]:
+    """The pieces that every step takes of the windows, lane by lane; a window is opened when a lane reaches it."""
+    coming = iter(windows)
+    current: dict[int, tuple[Window, Piece]] = {}
+    for step in steps:
+        pieces = []
+        for lane, lane_ends in ends.items():
+            first, end = lane_ends[step : step + 2]
+            while first < end:
+                if lane not in current or first >= current[lane][0].end:
+                    current.pop(lane, None)
+                    window = next(coming)
+                    current[lane] = window, opened(window)
+                window, rows = current[lane]
+                piece = rows[first - window.first : end - window.first]
+                pieces.append(piece)
+                first += len(piece)
+        yield pieces
 
 
 def _rebatched(parts: Iterable[Rows], batch_rows: int) -> Iterator[Rows]:

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import count, takewhile
+from operator import attrgetter
 from typing import Any
 
 import pyarrow as pa
@@ -18,6 +19,7 @@ from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
 from tgeokd_ray.errors import IntegrityError, Problem
+from tgeokd_ray.feed.arrow import listed, whole
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,8 @@ class Rows:
     and the gate of stored ratios. What a channel model says of them: `targets` [N, C], denoised labels, and `offset`
     [N, 1], the logit of how credible the teachers are, both float32 and [N, 0] where nobody asked.
 
-    Ids and labels are int64 in a batch and int32 as stored (`as_batch` widens them). The tensors may be views of
-    read-only memory that others share: never write into them.
+    Fused ids are int32, as stored; labels are so too, and int64 in a batch (`as_batch` widens them). The tensors may be
+    views of read-only memory that others share: never write into them.
     """
 
     row_id: Tensor
@@ -58,8 +60,8 @@ class Rows:
         return self._map(lambda tensor: tensor.to(device))
 
     def as_batch(self) -> Rows:
-        """The same rows with ids and labels as int64, as embeddings and losses take them."""
-        return replace(self, categorical=self.categorical.long(), labels=self.labels.long())
+        """The same rows with labels as int64, as losses take them."""
+        return replace(self, labels=self.labels.long())
 
     @property
     def bytes_per_row(self) -> int:
@@ -68,7 +70,8 @@ class Rows:
 
     def tensors(self) -> tuple[Tensor, ...]:
         """All tensors, in the order of the fields."""
-        return tuple(getattr(self, field.name) for field in fields(self))
+        found: tuple[Tensor, ...] = _FIELDS(self)
+        return found
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """The tensors by name, as views."""
@@ -85,6 +88,9 @@ class Rows:
         return Rows(*map(function, self.tensors()))
 
 
+_FIELDS = attrgetter(*(field.name for field in fields(Rows)))
+
+
 def concatenate(parts: Sequence[Rows]) -> Rows:
     """The rows of one or more parts, in order; a single part is returned as it is."""
     if len(parts) == 1:
@@ -92,15 +98,19 @@ def concatenate(parts: Sequence[Rows]) -> Rows:
     return Rows(*map(torch.cat, zip(*(part.tensors() for part in parts), strict=True)))
 
 
+def empty_like(layout: Rows, num_rows: int) -> Rows:
+    """Room for `num_rows` rows shaped as `layout`."""
+    return Rows(*(tensor.new_empty(num_rows, *tensor.shape[1:]) for tensor in layout.tensors()))
+
+
 def collect(parts: Iterable[Rows], layout: Rows, num_rows: int) -> Rows:
     """`concatenate` for parts that come one by one, shaped as `layout`, `num_rows` in all; never twice in memory."""
-    whole = Rows(*(tensor.new_empty(num_rows, *tensor.shape[1:]) for tensor in layout.tensors()))
-    first = 0
+    target, first = empty_like(layout, num_rows), 0
     for part in parts:
-        for target, source in zip(whole.tensors(), part.tensors(), strict=True):
-            target[first : first + len(part)].copy_(source)
+        for there, source in zip(target.tensors(), part.tensors(), strict=True):
+            there[first : first + len(part)].copy_(source)
         first += len(part)
-    return whole
+    return target
 
 
 def decode(table: pa.Table, num_classes: int) -> Rows:
@@ -142,8 +152,8 @@ def _covered(table: pa.Table, teachers: Sequence[int]) -> Tensor:
     names = [f"covered_{m}" for m in teachers]
     if not set(names) & set(table.column_names):
         return torch.empty(table.num_rows, 0, dtype=torch.uint8)
-    whole = torch.ones(table.num_rows, dtype=torch.uint8)
-    return torch.stack([_tensor(table, name) if name in table.column_names else whole for name in names], dim=1)
+    all_there = torch.ones(table.num_rows, dtype=torch.uint8)
+    return torch.stack([_tensor(table, name) if name in table.column_names else all_there for name in names], dim=1)
 
 
 def _side_by_side(parts: Sequence[Tensor]) -> Tensor:
@@ -153,10 +163,9 @@ def _side_by_side(parts: Sequence[Tensor]) -> Tensor:
 
 def _tensor(table: pa.Table, name: str) -> Tensor:
     """A column as [N], or [N, width] for lists of a fixed size; DLPack shares the memory and says nothing about it."""
-    column = table.column(name)
-    array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    array = whole(table.column(name))
     width = array.type.list_size if pa.types.is_fixed_size_list(array.type) else None
-    values = array if width is None else array.flatten()
+    values = array if width is None else listed(array)
     if array.null_count or values.null_count:
         raise IntegrityError([Problem("a value is missing (null)", column=name)])
     tensor = from_dlpack(values)

@@ -15,6 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tgeokd_ray.errors import SHOWN, ConfigError, IntegrityError, Problem
+from tgeokd_ray.feed.arrow import flat, listed, lists, viewed, whole
 from tgeokd_ray.feed.parquet import REMAKE
 
 Floats: TypeAlias = NDArray[np.float32]
@@ -65,14 +66,14 @@ class Storage:
     def encode(self, logits: Floats) -> dict[str, pa.Array]:
         """The columns of rows of logits [N, C]; what is too large for the type becomes infinite."""
         if self.top_k is None:
-            return {"logits": _lists(self._narrow(logits))}
+            return {"logits": lists(self._narrow(logits))}
         classes = np.argsort(-logits, axis=1, kind="stable")[:, : self.top_k]
         others = logits.astype(np.float64)
         np.put_along_axis(others, classes, -np.inf, axis=1)
         return {
-            "logits": _lists(self._narrow(np.take_along_axis(logits, classes, axis=1))),
-            "classes": _lists(classes.astype(_class_type(logits.shape[1]).to_pandas_dtype())),
-            "rest": pa.array(_log_sum(others).astype(np.float32)),
+            "logits": lists(self._narrow(np.take_along_axis(logits, classes, axis=1))),
+            "classes": lists(classes.astype(_class_type(logits.shape[1]).to_pandas_dtype())),
+            "rest": flat(_log_sum(others).astype(np.float32)),
         }
 
     def decode(self, table: pa.Table, path: Path, num_classes: int) -> Floats:
@@ -91,9 +92,9 @@ class Storage:
         _check_rows((classes < num_classes).all(axis=1), classes, path, "classes", f"there are {num_classes} classes")
         rest = table.column("rest").to_numpy().astype(np.float32)
         _check_rows(np.isfinite(rest), rest, path, "rest", "not finite")
-        whole = np.repeat((rest - np.log(num_classes - kept)).astype(np.float32)[:, None], num_classes, axis=1)
-        np.put_along_axis(whole, classes, values, axis=1)
-        return whole
+        spread = np.repeat((rest - np.log(num_classes - kept)).astype(np.float32)[:, None], num_classes, axis=1)
+        np.put_along_axis(spread, classes, values, axis=1)
+        return spread
 
     def round_trip(self, logits: Floats) -> Floats:
         """What a student will read of these logits [N, C], which must fit the type."""
@@ -127,16 +128,15 @@ class Storage:
 
 def fixed_lists(column: pa.ChunkedArray, value: pa.DataType, width: int, path: Path, name: str) -> NDArray[Any]:
     """The values [N, width] of a column of lists, without a copy where it is one piece; IntegrityError otherwise."""
-    array = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-    expected = pa.list_(value, width)
-    lists = pa.types.is_fixed_size_list(array.type)
-    if not (lists and array.type.list_size == width and array.type.value_type == value):
+    array, expected = whole(column), pa.list_(value, width)
+    fixed = pa.types.is_fixed_size_list(array.type)
+    if not (fixed and array.type.list_size == width and array.type.value_type == value):
         problem = Problem("wrong type", str(path), name, expected=str(expected), got=str(array.type))
         raise IntegrityError([problem], fix=REMAKE)
-    if array.null_count or array.flatten().null_count:
+    stored = listed(array)
+    if array.null_count or stored.null_count:
         raise IntegrityError([Problem("a value is missing (null)", str(path), name)], fix=REMAKE)
-    values: NDArray[Any] = array.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
-    return values
+    return viewed(stored).reshape(-1, width)
 
 
 def _check_rows(fine: Any, values: NDArray[Any], path: Path, column: str, what: str) -> None:
@@ -148,10 +148,6 @@ def _check_rows(fine: Any, values: NDArray[Any], path: Path, column: str, what: 
 
 def _class_type(num_classes: int) -> pa.DataType:
     return pa.uint16() if num_classes <= 1 << 16 else pa.uint32()
-
-
-def _lists(values: NDArray[Any]) -> pa.Array:
-    return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
 
 
 def _log_sum(values: NDArray[np.float64]) -> NDArray[np.float64]:

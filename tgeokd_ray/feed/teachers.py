@@ -10,6 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tgeokd_ray.errors import IntegrityError, Problem, ProvenanceError
+from tgeokd_ray.feed.arrow import flat, lists
 from tgeokd_ray.feed.folds import FOLD_NOBODY
 from tgeokd_ray.feed.parquet import read_group, read_shard
 from tgeokd_ray.feed.table import EncodedTable, LogitsTable
@@ -51,14 +52,14 @@ class Aligned:
         del row_ids
         path, storage = self._logits.artifact.file(unit.shard), self._logits.storage
         stored = read_group(path, unit.group, unit.rows, storage.columns)
-        return _lists(storage.decode(stored, path, len(self._logits.classes)))
+        return lists(storage.decode(stored, path, len(self._logits.classes)))
 
     def covered(self, unit: Unit, row_ids: pa.ChunkedArray) -> pa.Array | None:
         del row_ids
         if unit.split not in self._logits.uncovered:
             return None
         stored = read_group(self._logits.artifact.file(unit.shard), unit.group, unit.rows, ["fold"])
-        return pa.array(scored(stored))
+        return flat(scored(stored))
 
 
 class Joined:
@@ -90,13 +91,13 @@ class Joined:
         del unit
         wanted = row_ids.to_numpy()
         self.check_complete([wanted])
-        return _lists(self._values[places(self._ids, wanted)[0]])
+        return lists(self._values[places(self._ids, wanted)[0]])
 
     def covered(self, unit: Unit, row_ids: pa.ChunkedArray) -> pa.Array | None:
         del unit
         if self._covered is None:
             return None
-        return pa.array(self._covered[places(self._ids, row_ids.to_numpy())[0]])
+        return flat(self._covered[places(self._ids, row_ids.to_numpy())[0]])
 
     def check_complete(self, parts: Iterable[Ids]) -> None:
         """ProvenanceError, with their number and the first of them, when some of the ids have no logits."""
@@ -123,10 +124,6 @@ def scored(shard: pa.Table) -> NDArray[np.uint8]:
     """0 for the rows of a shard that nobody scored, else 1, by its column `fold`."""
     found: NDArray[np.uint8] = (shard.column("fold").to_numpy() != FOLD_NOBODY).astype(np.uint8)
     return found
-
-
-def _lists(values: NDArray[np.float32]) -> pa.Array:
-    return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
 
 
 def _ids(table: EncodedTable, shard: str) -> Ids:

@@ -148,7 +148,7 @@ class TowerNetworkAt:
         categorical: Tensor,
         masks: Sequence[Tensor] | None,
     ) -> None:
-        self._names, self._numeric, self._ids, self._deep = list(theta), numeric, categorical, deep_width
+        self._names, self._numeric, self._ids, self._deep = list(theta), numeric, categorical.long(), deep_width
         self._alone = next(iter(theta.values())).shape[0] == 1
         own = self._own(theta)
         self._table = own.get(TABLE)

@@ -22,7 +22,7 @@ from tgeokd_ray.tables.ingest import SPLIT, RawUnit, read_unit
 from tgeokd_ray.tables.outcome import returning_errors
 from tgeokd_ray.tables.views import ENCODER_BYTES
 
-MIN_GROUP_ROWS, MAX_GROUP_ROWS, GROUPS_WANTED = 256, 65_536, 48
+MIN_GROUP_ROWS, MAX_GROUP_ROWS, GROUPS_WANTED = 256, 6_144, 48
 # Columns of the student's view, and those that the teacher alone reads.
 VIEWS = ("", "teacher_")
 
@@ -52,7 +52,7 @@ class ShardWriter:
 
 
 def group_rows(split_rows: int) -> int:
-    """Rows of a row group: 48 groups in a split, but between 256 and 65,536 rows each."""
+    """Rows of a row group: 48 groups in a split, but between 256 and 6,144 rows each: a shuffle holds 48."""
     return min(max(-(-split_rows // GROUPS_WANTED), MIN_GROUP_ROWS), MAX_GROUP_ROWS)
 
 
