@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from tgeokd_ray.metrics.checks import class_labels, finite_scores, row_weights
 from tgeokd_ray.metrics.exact_sums import ExactSums
 from tgeokd_ray.metrics.intervals import bootstrap_interval
-from tgeokd_ray.metrics.probabilities import log_softmax
+from tgeokd_ray.metrics.probabilities import log_softmax, predicted_class
 from tgeokd_ray.metrics.results import Counts, summarise
 from tgeokd_ray.metrics.scores import Scores
 
@@ -59,7 +59,7 @@ class Evaluation:
             self.scores.add(values, classes, counts)
 
     def _count(self, logits: NDArray[np.float32], labels: NDArray[np.int64], weights: NDArray[np.float64]) -> None:
-        rows, predicted = np.arange(len(labels)), logits.argmax(axis=1)
+        rows, predicted = np.arange(len(labels)), predicted_class(logits)
         log_probabilities = log_softmax(logits)
         probabilities = np.exp(log_probabilities)
         confidence = probabilities[rows, predicted]
