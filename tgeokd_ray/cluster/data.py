@@ -7,6 +7,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -23,6 +24,7 @@ from tgeokd_ray.feed import Unit, UnitReader
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+TASK_ROWS = 131_072  # that a task reads: starting one costs as much as reading tens of thousands
 RETRIES = 3  # of a task whose process dies; Ray Data by itself would go on without end
 
 
@@ -116,23 +118,30 @@ def _settled(dataset: ray.data.Dataset) -> ray.data.Dataset:
 
 
 @dataclass(frozen=True)
-class _ReadUnit:
-    """A block with the index of a unit to the unit's table. One that can't be read comes back as its index alone."""
+class _ReadUnits:
+    """A block with the index of a group of units to one table of all. What can't be read comes back as the index."""
 
-    reader: UnitReader
-    units: tuple[Unit, ...]
+    held: list[ray.ObjectRef]  # one, to the reader and the groups; inside a list it is not resolved on the way
 
     def __call__(self, block: dict[str, NDArray[Any]]) -> pa.Table:
         index = int(block["index"][0])
+        reader, groups = _opened(self.held[0])
         try:
-            return next(iter(self.reader(self.units[index : index + 1])))
+            return pa.concat_tables(reader(groups[index])).combine_chunks()
         except UserError:
             return pa.table({"index": [index]})
 
 
+@lru_cache(maxsize=2)
+def _opened(held: ray.ObjectRef) -> tuple[UnitReader, tuple[tuple[Unit, ...], ...]]:
+    """Once a process and not once a task: a reader carries the manifests of its table and logits."""
+    found: tuple[UnitReader, tuple[tuple[Unit, ...], ...]] = ray.get(held)
+    return found
+
+
 @dataclass(frozen=True)
 class RayDataReader:
-    """A UnitReader whose units are read by Ray Data tasks on any node, at most `ahead` at once.
+    """A UnitReader whose units are read by Ray Data tasks on any node, at most `ahead` at once, small ones together.
 
     Yields the same tables in the same order as `reader`, which must be picklable and does the reading and joining. The
     tasks reserve no CPU: inside a worker group that holds all of them they would never start. A UserError of a unit is
@@ -145,16 +154,37 @@ class RayDataReader:
     def __call__(self, units: Sequence[Unit]) -> Iterator[pa.Table]:
         if not units:
             return
-        read = _ReadUnit(self.reader, tuple(units))
+        groups = _grouped(units)
+        read = _ReadUnits([ray.put((self.reader, groups))])
         with _own_retries():
-            dataset = _indices(len(units)).map_batches(
+            dataset = _indices(len(groups)).map_batches(
                 read,
                 batch_size=1,
                 batch_format="numpy",
-                compute=ray.data.TaskPoolStrategy(min(self.ahead, len(units))),
+                compute=ray.data.TaskPoolStrategy(min(self.ahead, len(groups))),
                 num_cpus=0,
                 max_retries=RETRIES,
             )
         tables = _settled(dataset).iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
-        for unit, table in zip(units, tables, strict=True):
-            yield from self.reader([unit]) if table.column_names == ["index"] else [table]
+        for group, table in zip(groups, tables, strict=True):
+            yield from self.reader(group) if table.column_names == ["index"] else _cut(table, group)
+
+
+def _grouped(units: Sequence[Unit]) -> tuple[tuple[Unit, ...], ...]:
+    """The units in their order, in groups of about TASK_ROWS rows."""
+    groups: list[list[Unit]] = []
+    room = 0
+    for unit in units:
+        if unit.rows > room:
+            groups.append([])
+            room = TASK_ROWS
+        groups[-1].append(unit)
+        room -= unit.rows
+    return tuple(map(tuple, groups))
+
+
+def _cut(table: pa.Table, units: Sequence[Unit]) -> Iterator[pa.Table]:
+    first = 0
+    for unit in units:
+        yield table.slice(first, unit.rows)
+        first += unit.rows
