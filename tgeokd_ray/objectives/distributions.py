@@ -8,13 +8,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from tgeokd_ray.objectives.short_axis import total
+
 SMALLEST_IN_ENTROPY = 1e-8
 SMALLEST_SHARED = 1e-4  # of the other's class, before its logarithm
 
 
 def entropy(distribution: Tensor) -> Tensor:
     """`-sum p log p` in nats, [..., C] to [...]; 0 for a certain distribution, log C for the uniform one."""
-    return -(distribution * distribution.clamp_min(SMALLEST_IN_ENTROPY).log()).sum(-1)
+    return -total(distribution * distribution.clamp_min(SMALLEST_IN_ENTROPY).log())
 
 
 def margin(distribution: Tensor) -> Tensor:
@@ -27,7 +29,7 @@ def agreement(one: Tensor, other: Tensor) -> list[Tensor]:
     """How two distributions of one shape [..., C] meet, four tensors [...]: overlap `sum p q`, distance `|p - q|`, and
     the logarithm of what each gives to the other's largest class, at least log 1e-4 (`one`'s first)."""
     return [
-        (one * other).sum(-1),
+        total(one * other),
         distance(one, other),
         _at_largest_of(other, one),
         _at_largest_of(one, other),

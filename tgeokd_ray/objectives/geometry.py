@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tgeokd_ray.objectives.distributions import agreement, disagreement, entropy, margin
 from tgeokd_ray.objectives.points import Context, Points, batch_mean
+from tgeokd_ray.objectives.short_axis import softmax
 
 SMALLEST_PROBABILITY = 1e-6  # of a label, before its logarithm
 SPREAD_EPS = 1e-3
@@ -49,8 +50,8 @@ def standardise(features: Tensor, points: Points, context: Context) -> Tensor:
 
 def _corners(points: Points) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """S, T, Tbar and G, each [R, N, M, C]."""
-    student = points.student_logits.softmax(-1).unsqueeze(-2)
-    teacher = points.teacher_logits.to(student.dtype).softmax(-1)
+    student = softmax(points.student_logits).unsqueeze(-2)
+    teacher = softmax(points.teacher_logits.to(student.dtype))
     means = points.class_means.to(student.dtype)[:, points.classes].transpose(0, 1)
     classes = torch.arange(student.shape[-1], device=points.labels.device)
     label = (points.labels.unsqueeze(-1) == classes).to(student.dtype).unsqueeze(-2)
@@ -82,8 +83,8 @@ def _label_aligned(points: Points) -> Tensor:
     S_y, log S_y, entropy of S, largest other S; T_y, log T_y, entropy of T, largest other T, Tbar_y, |S - T|,
     |T - Tbar|, |S - Tbar|.
     """
-    student = points.student_logits.softmax(-1)
-    teacher = points.teacher_logits.to(student.dtype).softmax(-1)
+    student = softmax(points.student_logits)
+    teacher = softmax(points.teacher_logits.to(student.dtype))
     means = points.class_means.to(student.dtype)[:, points.classes].transpose(0, 1)
     expanded = student.unsqueeze(-2)
     per_teacher = [
@@ -110,8 +111,8 @@ def _label_free(points: Points) -> Tensor:
 
     Entropy, largest and margin of S; the same of T, overlap of S and T, |S - T|, log S of T's class, log T of S's.
     """
-    student = points.student_logits.softmax(-1)
-    teacher = points.teacher_logits.to(student.dtype).softmax(-1)
+    student = softmax(points.student_logits)
+    teacher = softmax(points.teacher_logits.to(student.dtype))
     shape = (*student.shape[:-1], *teacher.shape[1:])
     own, other = student.unsqueeze(-2).expand(shape), teacher.expand(shape)
     of_student = torch.stack([entropy(student), student.amax(-1), margin(student)], -1)
@@ -153,7 +154,7 @@ def feature_set(name: str, *, disagreement: bool = False) -> FeatureSet:
 def _with_disagreement(base: FeatureSet) -> FeatureSet:
     def function(points: Points) -> Tensor:
         features = base.function(points)
-        apart = disagreement(points.teacher_logits.to(features.dtype).softmax(-1))
+        apart = disagreement(softmax(points.teacher_logits.to(features.dtype)))
         return torch.cat([features, apart.expand(*features.shape[:-1], 2)], -1)
 
     return FeatureSet(lambda classes, teachers: base.dimension(classes, teachers) + 2, function, base.standardised)

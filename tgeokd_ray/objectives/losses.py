@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from tgeokd_ray.objectives.short_axis import log_softmax, total
+
 
 def cross_entropy(student_logits: Tensor, labels: Tensor) -> Tensor:
     """`-log softmax(student_logits)[label]` in nats: logits [..., N, C] and labels [N] int64 to [..., N].
@@ -15,7 +17,7 @@ def cross_entropy(student_logits: Tensor, labels: Tensor) -> Tensor:
     The loss GT of TGeo-KD (Hu et al., ICLR 2024, eq. 2). Zero in the limit of a student that is certain of the label,
     `log C` for one that is indifferent. Zero, with zero gradient, for a row without a label (-1).
     """
-    return _at_label(student_logits.log_softmax(-1), labels)
+    return _at_label(log_softmax(student_logits), labels)
 
 
 def _at_label(log_probabilities: Tensor, labels: Tensor) -> Tensor:
@@ -29,7 +31,7 @@ def soft_cross_entropy(student_logits: Tensor, targets: Tensor) -> Tensor:
     The cross-entropy to labels that are distributions, such as the denoised ones of a channel model. That of a one-hot
     target is `cross_entropy`; least, at the entropy of the target, for a student that agrees with it.
     """
-    return -(targets.to(student_logits.dtype) * student_logits.log_softmax(-1)).sum(-1)
+    return -total(targets.to(student_logits.dtype) * log_softmax(student_logits))
 
 
 def distillation(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float | Tensor) -> Tensor:
@@ -46,14 +48,14 @@ def distillation(student_logits: Tensor, teacher_logits: Tensor, *, temperature:
         divisor = temperature
     else:
         raise ValueError(f"temperature must be > 0, got {temperature}")
-    teacher = (teacher_logits / divisor).log_softmax(-1)
-    student = (student_logits / divisor).log_softmax(-1)
+    teacher = log_softmax(teacher_logits / divisor)
+    student = log_softmax(student_logits / divisor)
     return temperature**2 * _divergence(teacher, student)
 
 
 def _divergence(teacher: Tensor, student: Tensor) -> Tensor:
     """KL(teacher || student) of log-probabilities [..., C]."""
-    return (teacher.exp() * (teacher - student)).sum(-1)
+    return total(teacher.exp() * (teacher - student))
 
 
 def source_losses(
@@ -65,14 +67,14 @@ def source_losses(
     temperature is one number, for which the teachers' distributions are taken once, or a tensor [R], one per student.
     ValueError if a float temperature is <= 0.
     """
-    log_probabilities = student_logits.log_softmax(-1)
+    log_probabilities = log_softmax(student_logits)
     labels_loss = _at_label(log_probabilities, labels).unsqueeze(-1)
     if teacher_logits is None:
         return labels_loss
     if isinstance(temperature, Tensor):
         temperature = temperature.reshape(-1, 1, 1)
     elif temperature == 1:
-        teachers_loss = _divergence(teacher_logits.log_softmax(-1), log_probabilities.unsqueeze(-2))
+        teachers_loss = _divergence(log_softmax(teacher_logits), log_probabilities.unsqueeze(-2))
         return torch.cat([labels_loss, teachers_loss], -1)
     teachers_loss = distillation(student_logits.unsqueeze(-2), teacher_logits, temperature=temperature)
     return torch.cat([labels_loss, teachers_loss], -1)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from tgeokd_ray.objectives.points import row_shares
+from tgeokd_ray.objectives.short_axis import softmax, total
 from tgeokd_ray.objectives.vectors import Tensors
 
 
@@ -56,31 +57,31 @@ class Pearlmutter:
         diagonal = sum(weighted for _, weighted in self._curved[1:]) + self._curved[0][1]
         turned = diagonal * moved
         for probabilities, weighted in self._curved:
-            turned -= weighted * (probabilities * moved).sum(-1, keepdim=True)
+            turned -= weighted * total(probabilities * moved).unsqueeze(-1)
         return self._at.moved_gradients(turned)
 
     def ratio_gradient(self, w: Mapping[str, Tensor]) -> Tensor:
-        along = (self._slopes * self._at.tangent(w).unsqueeze(-2)).sum(-1)
+        along = total(self._slopes * self._at.tangent(w).unsqueeze(-2))
         return -along * self._shares
 
 
 def _slopes(logits: Tensor, sources: Sources) -> tuple[Tensor, list[Tensor]]:
     """The losses' gradients by the logits [R, N, 1 + M, C], and the student's probabilities [R, N, C] at temperature 1
     and at the teachers'."""
-    plain = logits.softmax(-1)
+    plain = softmax(logits)
     target = torch.nn.functional.one_hot(sources.labels.clamp_min(0), logits.shape[-1]).to(logits.dtype)
     labels = (plain - target) * (sources.labels >= 0).unsqueeze(-1)
     if sources.teachers is None:
         return labels.unsqueeze(-2), [plain]
     divisor = sources.temperature.reshape(-1, 1, 1) if isinstance(sources.temperature, Tensor) else sources.temperature
-    soft = (logits / divisor).softmax(-1)
+    soft = softmax(logits / divisor)
     over = divisor.unsqueeze(-1) if isinstance(divisor, Tensor) else divisor
-    taught = (sources.teachers.to(logits.dtype) / over).softmax(-1)
+    taught = softmax(sources.teachers.to(logits.dtype) / over)
     return torch.cat([labels.unsqueeze(-2), over * (soft.unsqueeze(-2) - taught)], -2), [plain, soft]
 
 
 def _curved(softened: list[Tensor], counted: Tensor, labels: Tensor) -> list[tuple[Tensor, Tensor]]:
     """Probabilities p and k p of `d2L/dz2 = sum k (diag(p) - p p^T)`: k is the weight of the label, and that of all
     teachers, whose targets do not curve; the temperature's square cancels."""
-    known = [counted[..., :1] * (labels >= 0).unsqueeze(-1), counted[..., 1:].sum(-1, keepdim=True)]
+    known = [counted[..., :1] * (labels >= 0).unsqueeze(-1), total(counted[..., 1:]).unsqueeze(-1)]
     return [(p, k * p) for p, k in zip(softened, known, strict=False)]

@@ -11,6 +11,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from tgeokd_ray.objectives.short_axis import total
+
 
 @dataclass(frozen=True)
 class Points:
@@ -82,13 +84,13 @@ def on_covered(weights: Tensor, covered: Tensor, *, additive: bool = False) -> T
     labels, teachers = weights[..., :1], weights[..., 1:]
     if additive:
         return torch.cat([labels, teachers * known], -1)
-    lost = (teachers * (1 - known)).sum(-1, keepdim=True)
+    lost = total(teachers * (1 - known)).unsqueeze(-1)
     return torch.cat([labels + lost, teachers * known], -1)
 
 
 def teacher_share(weights: Tensor) -> Tensor:
     """The teachers' share of each row's weights, [R, N, 1 + M] to [R, N] in [0, 1]: the ratio, whatever rows sum to."""
-    return weights[..., 1:].sum(-1) / weights.sum(-1).clamp_min(torch.finfo(weights.dtype).tiny)
+    return total(weights[..., 1:]) / total(weights).clamp_min(torch.finfo(weights.dtype).tiny)
 
 
 def on_labelled(weights: Tensor, labelled: Tensor, covered: Tensor) -> Tensor:
@@ -101,9 +103,9 @@ def on_labelled(weights: Tensor, labelled: Tensor, covered: Tensor) -> Tensor:
     teachers = weights[..., 1:].detach()
     known = covered.to(weights.dtype) if covered.shape[1] else torch.ones_like(teachers)
     tiny = torch.finfo(weights.dtype).tiny
-    given = (teachers * known).sum(-1, keepdim=True)
+    given = total(teachers * known).unsqueeze(-1)
     parts = torch.where(given > tiny, teachers, torch.ones_like(teachers)) * known
-    parts = parts / parts.sum(-1, keepdim=True).clamp_min(tiny)
+    parts = parts / total(parts).unsqueeze(-1).clamp_min(tiny)
     return torch.where(labelled.unsqueeze(-1), weights, torch.cat([torch.zeros_like(given), parts], -1))
 
 

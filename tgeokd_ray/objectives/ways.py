@@ -16,6 +16,7 @@ from torch import Tensor
 
 from tgeokd_ray.errors import ConfigError
 from tgeokd_ray.objectives.points import row_shares
+from tgeokd_ray.objectives.short_axis import total
 from tgeokd_ray.objectives.vectors import Tensors, norms, spread
 
 T = TypeVar("T")
@@ -126,7 +127,7 @@ class Forward:
     def _loss(self, theta: Tensors) -> Tensor:
         inner = self._inner
         losses = inner.losses_of(theta)
-        return ((inner.weights * losses).sum(-1) * row_shares(inner.row_weights, losses.dtype)).sum()
+        return (total(inner.weights * losses) * row_shares(inner.row_weights, losses.dtype)).sum()
 
     def _pushed(self, function: Callable[[Tensors], T], direction: Mapping[str, Tensor]) -> T:
         with _supported("forward"):
@@ -182,7 +183,7 @@ def inner_gradient(
     differentiated by the returned leaf. Zeros for an empty batch and for parameters without part in the loss.
     """
     coefficients = weights.detach().requires_grad_(create_graph)
-    loss = ((coefficients * losses).sum(-1) * row_shares(row_weights, losses.dtype)).sum()
+    loss = (total(coefficients * losses) * row_shares(row_weights, losses.dtype)).sum()
     gradients = torch.autograd.grad(
         loss, list(theta.values()), create_graph=create_graph, allow_unused=True, materialize_grads=True
     )

@@ -18,6 +18,7 @@ from tgeokd_ray.objectives.hypergradient import InnerStep, fusion_gradient
 from tgeokd_ray.objectives.optimizers import Optimizer
 from tgeokd_ray.objectives.pearlmutter import NetworkAt, Pearlmutter
 from tgeokd_ray.objectives.points import Context, Points, teacher_share
+from tgeokd_ray.objectives.short_axis import total
 from tgeokd_ray.objectives.ways import WAYS, Way
 from tgeokd_ray.training import spread
 from tgeokd_ray.training.batch import Batch, part
@@ -240,13 +241,13 @@ class Step:
         The ratio is counted over the `labelled` share of them alone: elsewhere it is no choice.
         """
         weights, known = points.row_weights, points.row_weights * points.labelled
-        total = weights.sum().clamp_min(torch.finfo(losses.dtype).tiny)
+        all_weight = weights.sum().clamp_min(torch.finfo(losses.dtype).tiny)
         share = teacher_share(ratio)
-        counted = {spread.NAME: spread.rows_by_ratio(share, known / total)} if self.problem.rule.learned else {}
+        counted = {spread.NAME: spread.rows_by_ratio(share, known / all_weight)} if self.problem.rule.learned else {}
         return {
-            "loss": ((losses * ratio).sum(-1) * weights).sum(-1) / total,
-            "ratio": (share * known).sum(-1) / total,
-            "labelled": known.sum() / total,
+            "loss": (total(losses * ratio) * weights).sum(-1) / all_weight,
+            "ratio": (share * known).sum(-1) / all_weight,
+            "labelled": known.sum() / all_weight,
             **counted,
         }
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tgeokd_ray.objectives.points import Context, Points
 from tgeokd_ray.objectives.rules.rule import require_teacher
+from tgeokd_ray.objectives.short_axis import total
 
 
 @dataclass(frozen=True)
@@ -37,5 +38,5 @@ class ADA:
         own = means.diagonal(dim1=-2, dim2=-1)
         margins = (own - (1 - own) / (means.shape[-1] - 1)).clamp(0, 1)
         teachers = margins[:, points.classes].T * points.labelled.unsqueeze(-1) / points.num_teachers
-        weights = torch.cat([(1 - teachers.sum(-1, keepdim=True)).clamp_min(0), teachers], -1)
+        weights = torch.cat([(1 - total(teachers).unsqueeze(-1)).clamp_min(0), teachers], -1)
         return weights.expand(*points.student_logits.shape[:-1], weights.shape[-1])

@@ -13,6 +13,7 @@ from tgeokd_ray.objectives.options import require
 from tgeokd_ray.objectives.points import Context, Points
 from tgeokd_ray.objectives.rules.rule import level_shares
 from tgeokd_ray.objectives.rules.scoring import Scoring
+from tgeokd_ray.objectives.short_axis import softmax
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Frozen:
     def weights(self, omega: Mapping[str, Tensor], points: Points, context: Context) -> Tensor:
         with torch.no_grad():
             scores = self._scoring.scores(omega, points, context)
-            return (scores + level_shares(0.5, points).log()).softmax(-1)
+            return softmax(scores + level_shares(0.5, points).log())
 
     @property
     def _scoring(self) -> Scoring:

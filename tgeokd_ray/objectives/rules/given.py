@@ -14,6 +14,7 @@ from tgeokd_ray.errors import ConfigError
 from tgeokd_ray.objectives.options import Check, is_number, require
 from tgeokd_ray.objectives.points import Context, Points
 from tgeokd_ray.objectives.rules.rule import require_teacher
+from tgeokd_ray.objectives.short_axis import softmax
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Given:
         stored = [rule._stored(points) for rule in rules]
         logits = torch.stack([logits for logits, _ in stored]).to(like.dtype)
         teachers = level + strength * (logits - mean)
-        weights = torch.cat([torch.zeros_like(teachers[..., :1]), teachers], -1).softmax(-1)
+        weights = softmax(torch.cat([torch.zeros_like(teachers[..., :1]), teachers], -1))
         gates = [gate for _, gate in stored if gate is not None]
         if gates:
             weights = weights * torch.stack(gates).to(like.dtype).pow(strength.squeeze(-1)).unsqueeze(-1)

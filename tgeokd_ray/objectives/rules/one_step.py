@@ -12,6 +12,7 @@ from tgeokd_ray.objectives.options import Check, is_number, require
 from tgeokd_ray.objectives.points import Context, Points, batch_mean
 from tgeokd_ray.objectives.rules.rule import level_shares
 from tgeokd_ray.objectives.rules.scoring import Scoring
+from tgeokd_ray.objectives.short_axis import softmax
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class TGeoOneStep:
         scores = self._scoring.scores(omega, points, context)
         if self.centred:
             scores = scores - batch_mean(scores, points, context).unsqueeze(-2)
-        return (scores + level_shares(self.level, points).log()).softmax(-1)
+        return softmax(scores + level_shares(self.level, points).log())
 
     @property
     def _scoring(self) -> Scoring:

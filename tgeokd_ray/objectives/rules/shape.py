@@ -13,6 +13,7 @@ from tgeokd_ray.errors import ConfigError
 from tgeokd_ray.objectives.options import Check, require
 from tgeokd_ray.objectives.points import Context, Points, batch_mean
 from tgeokd_ray.objectives.rules.scoring import Scoring
+from tgeokd_ray.objectives.short_axis import softmax
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class TGeoShape:
             scores = scores + self._offsets(points, context, scores)
         if points.num_teachers > 1:
             return 2 * scores.sigmoid()
-        return (scores - batch_mean(scores, points, context).unsqueeze(-2)).softmax(-1)
+        return softmax(scores - batch_mean(scores, points, context).unsqueeze(-2))
 
     def _scoring(self, num_teachers: int) -> Scoring:
         return Scoring(self.features, self.hidden, self.disagreement, bias=num_teachers > 1)
