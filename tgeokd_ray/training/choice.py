@@ -66,7 +66,8 @@ def chosen_among(
         return told | {"chosen": best}, range(winner, winner + 1)
     known = load_metrics(open_artifact(Path(spec.choice.incumbent)))
     told["constant"] = {**known["rule"], "valid": known["valid"][spec.metric]}
-    told["best"] = {**best, "test": {name: metrics["test"].get(name) for name in HIGHER_IS_BETTER}}
+    test = metrics["test"]
+    told["best"] = best if test is None else {**best, "test": {name: test.get(name) for name in HIGHER_IS_BETTER}}
     told |= {"gain": gain[0], "standard_error": gain[1], "margin": spec.choice.margin} if gain is not None else {}
     within = gain is not None and gain[0] <= spec.choice.margin * gain[1]
     if within or signed(known["valid"], spec.metric) >= float(state.best[winner]):

@@ -127,15 +127,16 @@ def all_wanted(spec: RunSpec) -> list[Wanted]:
     """All that `open_data` will ask for, also where there are no rows, which is refused there."""
     train = train_rows(spec)
     outer = [outer_rows(spec, train.table)] if spec.rule["kind"] in LEARNED_RULES else []
-    return [train, valid_rows(spec, train.table), Wanted(train.table, ("test",)), *outer]
+    test = [Wanted(train.table, ("test",))] if spec.measured else []
+    return [train, valid_rows(spec, train.table), *test, *outer]
 
 
 def open_data(spec: RunSpec, worker: Worker, source: Source, *, learned: bool) -> RunData:
     """Open the artifacts that `spec` names and set up the feeds; DataError for a split without rows."""
     train = train_rows(spec)
     table, logits = train.table, train.logits
-    valid = () if spec.held_out else ("valid",)
-    for split in (*spec.splits, *valid, "test", *((spec.outer_split,) if learned else ())):
+    needed = [*spec.splits, *(() if spec.held_out else ("valid",)), *(("test",) if spec.measured else ())]
+    for split in (*needed, *((spec.outer_split,) if learned else ())):
         if not table.splits.get(split):
             raise DataError(
                 f"split {split!r} of table {table.label} has no rows, and run {spec.name} needs them",
@@ -156,7 +157,7 @@ def open_data(spec: RunSpec, worker: Worker, source: Source, *, learned: bool) -
     counts = table.label_counts(*spec.splits)
     repeats = oversampling_factors(counts, spec.oversample) if spec.oversample > 1 else None
     most = min(spec.fusion.batch_rows, table.splits.get(spec.outer_split, 0))
-    passes = {"valid": valid_rows(spec, table), "test": Wanted(table, ("test",))}
+    passes = {"valid": valid_rows(spec, table)} | ({"test": Wanted(table, ("test",))} if spec.measured else {})
     return RunData(
         table=table,
         logits=logits,

@@ -118,7 +118,8 @@ class Loop:
         state = state.with_best(value, self.spec.patience)
         state = state.without(dropped(self.pack, state.best.tolist(), state.ended.tolist(), state.epoch))
         self.log.write(entry)
-        self.worker.report({self.spec.metric: float(value.max())})
+        best = state.best.tolist()
+        self.worker.report({"epoch": state.epoch + 1, self.spec.metric: max(best), "mean": sum(best) / len(best)})
         self.progress.advanced(self.pack.name, 0, f"{self.spec.metric} {abs(float(value.max())):.4f}")
         zeros = {name: torch.zeros_like(total) for name, total in state.totals.items()}
         return replace(state, epoch=state.epoch + 1, history=(*state.history, entry), totals=zeros).compacted()

@@ -33,7 +33,8 @@ WITH_INTERVALS = ("auc", "nll", "accuracy")
 
 def measure(pack: Pack, problem: Problem, state: State, data: RunData, worker: Worker) -> list[dict[str, Any]]:
     """For every run of the pack, results of its best parameters on valid and test, the history, what the ratio did; an
-    ensemble is measured as the one model that its students are, a choice as its best candidate."""
+    ensemble is measured as the one model that its students are, a choice as its best candidate. A run that is not to be
+    `measured` has None for test and nothing of the ratio."""
     as_one, table = pack.shared.ensemble, data.table
     winners = [_winner(students, state) if spec.choice else students for spec, students in pack.places()]
     measured = [
@@ -44,11 +45,12 @@ def measure(pack: Pack, problem: Problem, state: State, data: RunData, worker: W
     theta, omega = ({n: v[students] for n, v in part.items()} for part in (state.best_theta, state.best_omega))
     problem = problem.take(students)
     how = {"weighted": table.has_weights, "as_one": as_one}
-    valid, test = (
-        evaluate(problem, theta, data.sequential(split), worker, table.negative, **how) for split in ("valid", "test")
-    )
+    found = {
+        split: evaluate(problem, theta, data.sequential(split), worker, table.negative, **how) for split in data.passes
+    }
+    valid, test = found["valid"], found.get("test")
     ratio = None
-    if data.logits and not problem.rule.labels_only:
+    if test and data.logits and not problem.rule.labels_only:
         ratio = summarise_ratio(problem, theta, omega, data.train.batches(0), worker)
         ratio = ratio.together() if as_one else ratio
     runs = []
@@ -56,7 +58,7 @@ def measure(pack: Pack, problem: Problem, state: State, data: RunData, worker: W
         rule, place = pack.students[part[0]].rule, index if as_one else students.index(part[0])
         metrics: dict[str, Any] = {
             "valid": valid[place].results(),
-            "test": with_intervals(test[place], spec.data_seed, weighted=table.has_weights),
+            "test": test and with_intervals(test[place], spec.data_seed, weighted=table.has_weights),
             **followed(state, part),
             "epoch": max(int(state.best_epoch[r]) for r in part),
             "parameters": count_parameters(problem.module) * len(part),
@@ -64,7 +66,7 @@ def measure(pack: Pack, problem: Problem, state: State, data: RunData, worker: W
         }
         if ratio is not None and rule["kind"] != "labels":
             metrics["ratio"] = ratio.results(place)
-        if spec.choice and spec.choice.measure_all:
+        if test and spec.choice and spec.choice.measure_all:
             metrics["candidates"] = [test[students.index(r)].results() for r in measured[index]]
         runs.append(metrics)
     return runs

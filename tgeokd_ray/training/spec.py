@@ -88,6 +88,7 @@ class RunSpec:
     the order of a sum, and with it the number of workers or of students side by side, is lost in the rounding. With
     `compile` the dense part of the network is compiled code; of a batch at most `micro_rows` rows of a worker are in
     memory with their graph at once.
+    Without `measured` nothing is learned of the test rows.
     `alone`: rows count for this student as for no other, so that it shares no pack. With `profile` some steps are
     profiled. `arguments()` is what the artifact's digest covers: all but PLACES.
     """
@@ -129,6 +130,7 @@ class RunSpec:
     choice: Choice | None = None
     ratio_splits: tuple[str, ...] = ()
     snapshots: int = 8
+    measured: bool = True
     alone: bool = False
     profile: bool = False
     log_every: int = 50
@@ -153,6 +155,7 @@ class RunSpec:
         unused += ["micro_rows"] if self.micro_rows is None else []
         unused += ["compile"] if not self.compile else []
         unused += ["held_out"] if not self.held_out else []
+        unused += ["measured"] if self.measured else []
         unused += ["temperature"] if self.rule["kind"] == "labels" or self.choice is not None else []
         unused += ["choice"] if self.choice is None else []
         unused += ["ratio_splits", "snapshots"] if self.kind != "ratios" else []
