@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from tgeokd_ray.tables.card_damage import Damage
 from tgeokd_ray.tables.cards import SPLITS
-from tgeokd_ray.tables.validation import Strict, raise_all
+from tgeokd_ray.tables.validation import Grown, Strict, raise_all
 
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -17,18 +17,34 @@ LANES = 12  # of a global batch: a number of workers that does not divide them w
 Metric = Literal["auc", "nll", "accuracy", "macro_f1", "average_precision"]
 
 
-class Model(Strict):
-    """A network of `models/`: what `models.build` takes. `embedding` is the width of a categorical value.
+class Model(Grown):
+    """A network of `models/`: what `models.build` takes. `embedding` is the width of a categorical value; `depth` and
+    `width` are those of networks of images, 6 n + 2 layers of a resnet and 6 n + 4 of a wrn, which drop nothing.
 
     More than one member: that many networks, each trained on its own, whose mean probabilities are the model.
     """
 
-    kind: Literal["mlp", "wide_deep", "dcnv2"] = "mlp"
+    kind: Literal["mlp", "wide_deep", "dcnv2", "resnet", "wrn"] = "mlp"
     hidden: tuple[Count, ...] = (64, 64)
     embedding: Count = 8
     cross_layers: Count = 2
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     members: Count = 1
+    depth: Count | None = None
+    width: Count = 1
+
+    LATER: ClassVar[tuple[str, ...]] = ("depth", "width")
+
+    @model_validator(mode="after")
+    def _layers(self) -> Self:
+        beyond, depth = {"resnet": 2, "wrn": 4}.get(self.kind), self.depth or 0
+        fits = beyond is None or (depth > beyond and (depth - beyond) % 6 == 0)
+        dropped = beyond is not None and self.dropout > 0
+        raise_all(
+            ([] if fits else [f"depth of a {self.kind} must be 6 n + {beyond}, got {self.depth}"])
+            + ([f"dropout must be 0: a {self.kind} drops nothing, got {self.dropout:g}"] if dropped else [])
+        )
+        return self
 
 
 class Optimizer(Strict):

@@ -24,11 +24,11 @@ from tgeokd_ray.feed.arrow import listed, whole
 
 @dataclass(frozen=True)
 class Rows:
-    """`row_id` [N] int64, `numeric` [N, P] float32, `categorical` [N, F] fused ids, `labels` [N] class indices, -1 for
-    none, `weights` [N] float32, `logits` [N, M, C] float32; `covered` [N, M] uint8 is 0 where a teacher has no logits
-    for a row, and [N, 0] where every teacher has some for all; `ratios` [N, Q, M + 1] float32 are u of every teacher
-    and the gate of stored ratios. What a channel model says of them: `targets` [N, C], denoised labels, and `offset`
-    [N, 1], the logit of how credible the teachers are, both float32 and [N, 0] where nobody asked.
+    """`row_id` [N] int64, `numeric` [N, P] float32, or pixels as uint8, `categorical` [N, F] fused ids, `labels` [N]
+    class indices, -1 for none, `weights` [N] float32, `logits` [N, M, C] float32; `covered` [N, M] uint8 is 0 where a
+    teacher has no logits for a row, and [N, 0] where every teacher has some for all; `ratios` [N, Q, M + 1] float32
+    are u of every teacher and the gate of stored ratios. What a channel model says of them: `targets` [N, C], denoised
+    labels, and `offset` [N, 1], the logit of how credible the teachers are, both float32 and [N, 0] where nobody asked.
 
     Fused ids are int32, as stored; labels are so too, and int64 in a batch (`as_batch` widens them). The tensors may be
     views of read-only memory that others share: never write into them.

@@ -63,6 +63,7 @@ def transform_unit(writer: ShardWriter, item: NumberedUnit) -> list[FileEntry]:
     Columns: row_id int64, label int32 (-1 without one), numeric [P] float32 and categorical [F] int32 as lists of fixed
     size (absent when P or F is 0: Parquet readers fail on lists of size 0), weight float32 if the card names one;
     teacher_numeric and teacher_categorical in the same form, where the teacher sees columns that the student does not.
+    Of images numeric is the pixels, uint8.
     """
     raw = read_unit(writer.scratch, item.unit)
     encoders = [_encoder(writer.folder / entry.path, entry.sha256) for entry in writer.encoders]
@@ -87,7 +88,7 @@ def _encoder(path: Path, sha256: str) -> Encoder:
     return Encoder.from_json(read_json(path, limit=ENCODER_BYTES))
 
 
-def _shard(chosen: pa.Table, views: Sequence[tuple[NDArray[np.float32], NDArray[np.int32]]]) -> pa.Table:
+def _shard(chosen: pa.Table, views: Sequence[tuple[NDArray[Any], NDArray[np.int32]]]) -> pa.Table:
     columns = {"row_id": chosen[ROW_ID], "label": chosen[LABEL]}
     for view, (numeric, categorical) in zip(VIEWS, views, strict=False):
         for name, values in (("numeric", numeric), ("categorical", categorical)):

@@ -26,6 +26,7 @@ from tgeokd_ray.training.spec import RunSpec
 from tgeokd_ray.training.worker import Worker
 
 OUTER_SEED = 7_919
+EVALUATED_IMAGES = 512  # at once: the maps of a network on an image are a hundred times as large as the image
 
 
 class Source(Protocol):
@@ -153,6 +154,7 @@ def open_data(spec: RunSpec, worker: Worker, source: Source, *, learned: bool) -
             prepare=HiddenFold(spec.fold, spec.folds) if spec.folds > 1 and wanted is train else as_stored,
         )
 
+    at_once = spec.evaluation_rows if table.image is None else min(spec.evaluation_rows, EVALUATED_IMAGES)
     counts = table.label_counts(*spec.splits)
     repeats = oversampling_factors(counts, spec.oversample) if spec.oversample > 1 else None
     most = min(spec.fusion.batch_rows, table.splits.get(spec.outer_split, 0))
@@ -162,9 +164,9 @@ def open_data(spec: RunSpec, worker: Worker, source: Source, *, learned: bool) -
         logits=logits,
         train=feed(train, spec.batch_rows, spec.data_seed, repeats),
         outer=OuterStream(feed(outer_rows(spec, table), most, spec.data_seed + OUTER_SEED)) if learned else None,
-        passes={split: feed(wanted, spec.evaluation_rows, 0) for split, wanted in passes.items()},
+        passes={split: feed(wanted, at_once, 0) for split, wanted in passes.items()},
         class_means=_class_means(logits, source, len(table.classes)),
-        evaluation_rows=spec.evaluation_rows,
+        evaluation_rows=at_once,
         held_out=(spec.fold, spec.folds) if spec.held_out else None,
     )
 

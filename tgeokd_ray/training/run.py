@@ -131,6 +131,7 @@ def _build(spec: RunSpec, data: RunData, seed: int) -> torch.nn.Module:
         num_categorical=table.num_categorical,
         num_classes=len(table.classes),
         generator=torch.Generator().manual_seed(seed),
+        image=table.image,
     )
 
 
