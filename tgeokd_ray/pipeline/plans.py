@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from tgeokd_ray.artifacts import Artifact, latest
-from tgeokd_ray.config.job import Distill, Job, Model, Optimizer, Training
+from tgeokd_ray.config.job import Distill, Job
+from tgeokd_ray.config.training import Model, Optimizer, Training
 from tgeokd_ray.errors import ConfigError, Problem
 from tgeokd_ray.objectives.settings import OptimizerSpec
 from tgeokd_ray.training.spec import HIGHER_IS_BETTER, Candidate, Choice, Finished, Fusion, RunSpec
