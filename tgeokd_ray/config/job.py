@@ -132,6 +132,8 @@ class Distill(Strict):
     ROOT/ratios, in place of learning.
     Results tell what the ratio does by value of the columns `segments` (none: of the categorical ones of few values
     those that differ most), and beside the known ratios in the Parquet file `truth`, as regimes write it.
+    With a `live` teacher it is asked in each step, of the rows as the student sees them; `stored` logits, the default,
+    are of the rows as they are, which with `student.training.augment` is another thing.
     A `channel` denoises the labels of outer and valid rows, by which all is chosen; `auto` asks for one where the
     teacher and labels that no card calls trusted contradict each other.
     """
@@ -150,6 +152,7 @@ class Distill(Strict):
     segments: tuple[str, ...] = ()
     truth: str | None = None
     channel: Literal["auto", "on", "off"] = "auto"
+    teacher: Literal["stored", "live"] = "stored"
     fusion: Fusion = Fusion()
 
     @field_validator("channel", mode="before")

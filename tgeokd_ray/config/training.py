@@ -72,7 +72,8 @@ class Training(Strict):
     thing. With `compile` the dense part of the network is compiled code (torch.compile), which takes up to a minute
     once and pays for large networks and many steps; the inner half of an outer step does without. `micro_rows` bounds
     the memory of a step: gradients are gathered over so many rows of a worker at a time, at the price of one more
-    forward pass, and of one more pass for each product with the Hessian.
+    forward pass, and of one more pass for each product with the Hessian. `augment` moves images within a black border,
+    an eighth of their side wide (`crop`), and mirrors one of two (`crop_flip`), anew in each epoch.
     """
 
     epochs: Count = 10
@@ -84,6 +85,7 @@ class Training(Strict):
     oversample: Count = 1
     exact_sums: bool = False
     compile: bool = False
+    augment: Literal["none", "crop", "crop_flip"] = "none"
     optimizer: TableOptimizer = TableOptimizer()
 
     @field_validator("oversample")

@@ -129,13 +129,21 @@ class Predictor:
         self._most = (BATCH_ROWS if image is None else BATCH_IMAGES)[self._device.type]
 
     def __call__(self, numeric: torch.Tensor, categorical: torch.Tensor) -> NDArray[np.float32]:
-        parts = []
+        return np.concatenate([part.cpu().numpy() for part in self._parts(numeric, categorical)])
+
+    def tensor(self, numeric: torch.Tensor, categorical: torch.Tensor) -> torch.Tensor:
+        """The same logits as a tensor on the predictor's device."""
+        return torch.cat(self._parts(numeric, categorical)).clone()  # not one of inference mode, which no graph takes
+
+    def _parts(self, numeric: torch.Tensor, categorical: torch.Tensor) -> list[torch.Tensor]:
+        """Of so many rows as fit a forward pass each; one empty part for no rows."""
+        parts = [torch.empty(0, len(self.classes), device=self._device)] if not len(numeric) else []
         with torch.inference_mode(), torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast):
             for first in range(0, len(numeric), self._most):
                 rows = slice(first, first + self._most)
                 logits = self.module(numeric[rows].to(self._device), categorical[rows].to(self._device))
-                parts.append(logits.float().cpu().numpy())
-        return np.concatenate(parts) if parts else np.empty((0, len(self.classes)), np.float32)
+                parts.append(logits.float())
+        return parts
 
 
 @lru_cache(maxsize=1)
