@@ -197,3 +197,20 @@ def test_the_digits_need_no_files() -> None:
     card = load_card(PACKAGED / "digits.yaml")
     told = summarise(card, [])
     assert (card.format.makes_rows, told["rows"], told["warnings"]) == (True, 1797, [])
+
+
+@pytest.mark.parametrize(
+    ("kind", "train", "test"),
+    [("cifar10", "data_batch_3.bin", "test_batch.bin"), ("cifar100", "train.bin", "test.bin")],
+)
+def test_the_cards_of_the_repository_read_files_of_their_names(
+    tmp_path: Path, kind: str, train: str, test: str
+) -> None:
+    write_cifar(tmp_path / train, 2000, kind=kind)
+    write_cifar(tmp_path / test, 300, seed=1, kind=kind)
+    card = load_card(Path(__file__).parents[2] / "datasets" / f"{kind}.yaml")
+    told = summarise(card, sorted(tmp_path.iterdir()))
+    rows = {row["split"]: row["rows"] for row in told["splits"]}
+    assert (rows["test"], sum(rows.values())) == (300, 2300)
+    assert all(rows[split] > 50 for split in ("teacher", "train", "outer", "valid"))
+    assert f"{train} has 2000 rows, the published copy {10_000 if kind == 'cifar10' else 50_000}" in told["warnings"]

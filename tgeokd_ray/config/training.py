@@ -73,13 +73,15 @@ class Training(Strict):
     once and pays for large networks and many steps; the inner half of an outer step does without. `micro_rows` bounds
     the memory of a step: gradients are gathered over so many rows of a worker at a time, at the price of one more
     forward pass, and of one more pass for each product with the Hessian. `augment` moves images within a black border,
-    an eighth of their side wide (`crop`), and mirrors one of two (`crop_flip`), anew in each epoch.
+    an eighth of their side wide (`crop`), and mirrors one of two (`crop_flip`), anew in each epoch. After each share
+    `lower_at` of the epochs the learning rate is a tenth of what it was.
     """
 
     epochs: Count = 10
     batch_rows: Count = 1024
     micro_rows: Count | None = None
     warm_up_steps: Annotated[int, Field(ge=0)] = 0
+    lower_at: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = ()
     patience: Annotated[int, Field(ge=0)] = 3
     class_weights: Literal["none", "balanced"] = "none"
     oversample: Count = 1

@@ -262,6 +262,7 @@ def _spec(job: Job, model: Model, training: Training, **places: Any) -> RunSpec:
         batch_rows=training.batch_rows,
         micro_rows=training.micro_rows,
         warm_up_steps=training.warm_up_steps,
+        lower_at=training.lower_at,
         patience=training.patience,
         class_weights=training.class_weights,
         oversample=training.oversample,

@@ -119,6 +119,7 @@ class RunSpec:
     batch_rows: int = 1024
     micro_rows: int | None = None
     warm_up_steps: int = 0
+    lower_at: tuple[float, ...] = ()
     patience: int = 3
     metric: str = "auc"
     class_weights: str = "none"
@@ -156,6 +157,7 @@ class RunSpec:
         unused += ["fold", "folds"] if self.folds == 1 else []
         unused += ["micro_rows"] if self.micro_rows is None else []
         unused += ["compile"] if not self.compile else []
+        unused += ["lower_at"] if not self.lower_at else []
         unused += ["augment"] if self.augment == "none" else []
         unused += ["held_out"] if not self.held_out else []
         unused += ["temperature"] if self.rule["kind"] == "labels" or self.choice is not None else []
