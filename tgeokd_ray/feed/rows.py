@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
 from tgeokd_ray.errors import IntegrityError, Problem
-from tgeokd_ray.feed.arrow import listed, whole
+from tgeokd_ray.feed.arrow import listed, whole, width_of
 
 
 @dataclass(frozen=True)
@@ -162,9 +162,10 @@ def _side_by_side(parts: Sequence[Tensor]) -> Tensor:
 
 
 def _tensor(table: pa.Table, name: str) -> Tensor:
-    """A column as [N], or [N, width] for lists of a fixed size; DLPack shares the memory and says nothing about it."""
+    """A column as [N], or [N, width] for lists and bytes of a fixed size; DLPack shares the memory and says nothing
+    about it."""
     array = whole(table.column(name))
-    width = array.type.list_size if pa.types.is_fixed_size_list(array.type) else None
+    width = width_of(array)
     values = array if width is None else listed(array)
     if array.null_count or values.null_count:
         raise IntegrityError([Problem("a value is missing (null)", column=name)])
