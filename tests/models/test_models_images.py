@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from tgeokd_ray.errors import ConfigError
-from tgeokd_ray.models import build, count_parameters
+from tgeokd_ray.models import Network, build, count_parameters
+from tgeokd_ray.models.compiled import compiled
 from tgeokd_ray.models.pixels import Pixels
 from tgeokd_ray.objectives.points import row_shares
 from tgeokd_ray.objectives.stacking import apply, stack
@@ -195,3 +196,10 @@ def test_a_table_without_images_has_no_residual_network() -> None:
     shape = {"num_numeric": 4, "num_ids": 0, "num_categorical": 0, "num_classes": 2}
     with pytest.raises(ConfigError, match="this network is for images, and the table has none"):
         build({"kind": "resnet", "depth": 8}, **shape, generator=torch.Generator())
+
+
+def test_networks_of_images_are_not_compiled() -> None:
+    module = make({"kind": "resnet", "depth": 8})
+    assert isinstance(module, Network)
+    with pytest.raises(ConfigError, match=r"training\.compile is not for networks of images"):
+        compiled(module)
