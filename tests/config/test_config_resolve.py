@@ -93,3 +93,15 @@ def test_the_feature_sets_are_those_of_the_objectives() -> None:
     assert set(get_args(Fusion.model_fields["features"].annotation)) == set(FEATURES)
     job, _ = resolve({}, settings=["distill.fusion.features=label_free", "distill.fusion.disagreement=true"])
     assert (job.distill.fusion.features, job.distill.fusion.disagreement) == ("label_free", True)
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_the_cards_of_images_have_the_settings_that_distillation_is_compared_by(name: str) -> None:
+    card = Path(__file__).parents[2] / "datasets" / f"{name}.yaml"
+    pair = ["teacher.model={kind: wrn, depth: 40, width: 2}", "student.model={kind: wrn, depth: 16, width: 2}"]
+    job, _ = resolve({"card": str(card)})
+    assert (job.teacher.model.depth, job.student.model.depth) == (56, 20)
+    assert (job.distill.temperature, job.distill.constants[0], job.student.training.batch_rows) == (4.0, 0.2, 128)
+    assert job.student.training.optimizer.learning_rate == 0.1
+    other, _ = resolve({"card": str(card)}, settings=pair)
+    assert (other.teacher.model.kind, other.teacher.model.width, other.student.model.depth) == ("wrn", 2, 16)

@@ -8,9 +8,10 @@ import pytest
 import yaml
 
 from tgeokd_ray.cluster.capacity import check_workers
-from tgeokd_ray.config.job import Job, Training
+from tgeokd_ray.config.job import Job
 from tgeokd_ray.config.resolve import resolve
 from tgeokd_ray.config.sources import Source, source_of
+from tgeokd_ray.config.training import Training
 from tgeokd_ray.errors import ConfigError
 from tgeokd_ray.tables.cards import PACKAGED, Card, load_card
 

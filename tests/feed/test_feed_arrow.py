@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from feed_fixtures import make_columns, write_logits, write_table
 
-from tgeokd_ray.feed.arrow import flat, listed, lists, viewed, whole
+from tgeokd_ray.feed.arrow import bytes_of, flat, listed, lists, viewed, whole, width_of
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 READS = """
@@ -64,3 +64,15 @@ def test_reading_rows_with_logits_loads_no_pandas(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", READS, *paths], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     assert "pandas" not in done.stdout.split()
+
+
+def test_bytes_of_a_fixed_size_are_views_too_also_of_a_part() -> None:
+    values = np.arange(60, dtype=np.uint8).reshape(10, 6)
+    column = bytes_of(values)
+    assert (column.type, width_of(column)) == (pa.binary(6), 6)
+    assert column[3].as_py() == values[3].tobytes()
+    part = viewed(listed(column[4:9]))
+    assert part.dtype == np.uint8
+    assert np.array_equal(part.reshape(5, 6), values[4:9])
+    assert width_of(lists(values)) == 6
+    assert width_of(flat(values)) is None

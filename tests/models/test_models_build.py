@@ -20,7 +20,7 @@ def make(spec: object) -> torch.nn.Module:
     ("spec", "expected"),
     [
         ({"kind": "dcn2"}, "unknown kind 'dcn2' in model; did you mean 'dcnv2'?"),
-        ({"kind": "zzz"}, "unknown kind 'zzz' in model; known: mlp, wide_deep, dcnv2, ensemble"),
+        ({"kind": "zzz"}, "unknown kind 'zzz' in model; known: mlp, wide_deep, dcnv2, resnet, wrn, ensemble"),
         ({}, "unknown kind None in model"),
         ({"kind": "mlp", "hiden": [3]}, "unknown option 'hiden' in model; did you mean 'hidden'?"),
         ({"kind": "mlp", "members": 3}, "unknown option 'members' in model"),
@@ -35,7 +35,7 @@ def make(spec: object) -> torch.nn.Module:
         ({"kind": "ensemble", "members": 2, "member": {"kind": "mpl"}}, "'mpl' in model.member; did you mean 'mlp'?"),
         (
             {"kind": "ensemble", "members": 2, "member": {"kind": "ensemble"}},
-            "unknown kind 'ensemble' in model.member; known: mlp, wide_deep, dcnv2",
+            "unknown kind 'ensemble' in model.member; known: mlp, wide_deep, dcnv2, resnet, wrn",
         ),
         (
             {"kind": "ensemble", "members": 2, "membre": {}, "member": {"kind": "mlp"}},

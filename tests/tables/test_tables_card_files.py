@@ -43,7 +43,7 @@ class TestFiles:
     def test_a_card_that_is_not_there(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=r"no such card; did you mean 'synthetic_ctr'\?") as caught:
             load_card("synthetic_ctx")
-        assert "a card of the package: synthetic_ctr" in str(caught.value.fix)
+        assert "a card of the package: digits, synthetic_ctr" in str(caught.value.fix)
         with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
             load_card(tmp_path)
 

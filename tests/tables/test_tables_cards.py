@@ -75,7 +75,10 @@ RULES = {
     "names twice": ({"format": named("a", "a")}, "format: names: 'a' is there twice"),
     "rowless": ({"format": {"kind": "synthetic"}}, "format: kind synthetic needs rows"),
     "rows": ({"format": {"kind": "csv", "rows": 9}}, "format: rows are for kind synthetic"),
-    "kind": ({"format": {"kind": "xlsx"}}, "format.kind must be 'csv', 'tsv', 'arff', 'parquet' or 'synthetic', got"),
+    "kind": (
+        {"format": {"kind": "xlsx"}},
+        "format.kind must be 'csv', 'tsv', 'arff', 'parquet', 'synthetic', 'cifar10'",
+    ),
     "id column": ({"row_id": {"kind": "column"}}, "row_id: kind column needs a column"),
     "id place": ({"row_id": {"column": "id"}}, "row_id: kind file_row takes no column"),
     "one class": ({"label": {"column": "y", "classes": ["no"]}}, "label.classes "),

@@ -55,8 +55,9 @@ def _collected(reader: UnitReader, wanted: Wanted) -> Rows:
 
 def _size(wanted: Wanted) -> int:
     """Bytes in memory: id 8, label 4, weight 4, 4 for each number, category, logit, ratio and denoised class of a row,
-    1 for each teacher."""
+    1 for each teacher and each pixel."""
     table, teachers = wanted.table, len(wanted.logits)
-    numbers = table.num_numeric + table.num_categorical + teachers * len(table.classes)
+    pixels = 0 if table.image is None else table.num_numeric
+    numbers = table.num_numeric - pixels + table.num_categorical + teachers * len(table.classes)
     numbers += len(wanted.ratios) * (teachers + 1) + (0 if wanted.channel is None else len(table.classes))
-    return (16 + teachers + 4 * numbers) * wanted.rows
+    return (16 + pixels + teachers + 4 * numbers) * wanted.rows

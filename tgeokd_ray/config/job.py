@@ -6,82 +6,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from tgeokd_ray.config.training import Count, Model, Optimizer, Positive, TableOptimizer, Training
 from tgeokd_ray.tables.card_damage import Damage
 from tgeokd_ray.tables.cards import SPLITS
 from tgeokd_ray.tables.validation import Strict, raise_all
 
-Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
 LANES = 12  # of a global batch: a number of workers that does not divide them would change the numbers
 Metric = Literal["auc", "nll", "accuracy", "macro_f1", "average_precision"]
-
-
-class Model(Strict):
-    """A network of `models/`: what `models.build` takes. `embedding` is the width of a categorical value.
-
-    More than one member: that many networks, each trained on its own, whose mean probabilities are the model.
-    """
-
-    kind: Literal["mlp", "wide_deep", "dcnv2"] = "mlp"
-    hidden: tuple[Count, ...] = (64, 64)
-    embedding: Count = 8
-    cross_layers: Count = 2
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    members: Count = 1
-
-
-class Optimizer(Strict):
-    """How parameters move; `clip_norm` bounds the global gradient norm before the update."""
-
-    kind: Literal["sgd", "momentum", "nesterov", "adagrad", "adam", "adamw"] = "adam"
-    learning_rate: Positive = 1e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    clip_norm: Positive | None = None
-
-
-class TableOptimizer(Optimizer):
-    """How the parameters of a network with an embedding table move.
-
-    With an `embedding` other than `dense` the table moves by that kind, at `embedding_rate` times the learning rate and
-    without decay: a step then costs what its batch names, however many ids the table has.
-    """
-
-    embedding: Literal["dense", "sgd", "adagrad", "rowwise_adagrad", "lazy_adam"] = "dense"
-    embedding_rate: Positive = 1.0
-
-
-class Training(Strict):
-    """How long, in which batches, and how rare classes count. `oversample` caps how often a rare row is repeated.
-
-    `patience` epochs without a better result on valid end the run. Rare classes are corrected for once: by
-    `class_weights` or by `oversample`. With `exact_sums` steps of float32 parameters are computed in float64: the
-    number of workers then changes nothing, which costs a tenth to a third of the pace; other precisions know no such
-    thing. With `compile` the dense part of the network is compiled code (torch.compile), which takes up to a minute
-    once and pays for large networks and many steps; the inner half of an outer step does without. `micro_rows` bounds
-    the memory of a step: gradients are gathered over so many rows of a worker at a time, at the price of one more
-    forward pass, and of one more pass for each product with the Hessian.
-    """
-
-    epochs: Count = 10
-    batch_rows: Count = 1024
-    micro_rows: Count | None = None
-    warm_up_steps: Annotated[int, Field(ge=0)] = 0
-    patience: Annotated[int, Field(ge=0)] = 3
-    class_weights: Literal["none", "balanced"] = "none"
-    oversample: Count = 1
-    exact_sums: bool = False
-    compile: bool = False
-    optimizer: TableOptimizer = TableOptimizer()
-
-    @field_validator("oversample")
-    @classmethod
-    def _corrected_once(cls, value: int, info: ValidationInfo) -> int:
-        twice = value > 1 and info.data.get("class_weights") == "balanced"
-        why = "repeats rare rows, which class_weights: balanced already weighs up; set class_weights: none, or 1 here"
-        raise_all([f"{value} {why}"] if twice else [])
-        return value
 
 
 class Imported(Strict):
@@ -200,6 +132,8 @@ class Distill(Strict):
     ROOT/ratios, in place of learning.
     Results tell what the ratio does by value of the columns `segments` (none: of the categorical ones of few values
     those that differ most), and beside the known ratios in the Parquet file `truth`, as regimes write it.
+    With a `live` teacher it is asked in each step, of the rows as the student sees them; `stored` logits, the default,
+    are of the rows as they are, which with `student.training.augment` is another thing.
     A `channel` denoises the labels of outer and valid rows, by which all is chosen; `auto` asks for one where the
     teacher and labels that no card calls trusted contradict each other.
     """
@@ -218,6 +152,7 @@ class Distill(Strict):
     segments: tuple[str, ...] = ()
     truth: str | None = None
     channel: Literal["auto", "on", "off"] = "auto"
+    teacher: Literal["stored", "live"] = "stored"
     fusion: Fusion = Fusion()
 
     @field_validator("channel", mode="before")

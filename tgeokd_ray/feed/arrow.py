@@ -18,8 +18,19 @@ def whole(column: pa.ChunkedArray) -> pa.Array:
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
-def listed(array: pa.FixedSizeListArray) -> pa.Array:
-    """The values of lists of a fixed size, one after another; those of a null list are undefined."""
+def width_of(array: pa.Array) -> int | None:
+    """How many values a row has, of lists or of bytes of a fixed size; None for single values."""
+    if pa.types.is_fixed_size_binary(array.type):
+        return int(array.type.byte_width)
+    return int(array.type.list_size) if pa.types.is_fixed_size_list(array.type) else None
+
+
+def listed(array: pa.Array) -> pa.Array:
+    """The values of lists, or of bytes, of a fixed size, one after another; those of a null are undefined."""
+    if pa.types.is_fixed_size_binary(array.type):
+        width = array.type.byte_width
+        data = array.buffers()[1].slice(array.offset * width, len(array) * width)
+        return pa.Array.from_buffers(pa.uint8(), len(array) * width, [None, data])
     width = array.type.list_size
     return array.values.slice(array.offset * width, len(array) * width)
 
@@ -35,6 +46,13 @@ def flat(values: NDArray[Any]) -> pa.Array:
     values = np.ascontiguousarray(values).reshape(-1)
     kind = pa.from_numpy_dtype(values.dtype)
     return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(values)])
+
+
+def bytes_of(values: NDArray[np.uint8]) -> pa.FixedSizeBinaryArray:
+    """Bytes [N, K] as one value of the fixed size K a row: Parquet knows no single byte, and would take four for it."""
+    rows, width = values.shape
+    data = pa.py_buffer(np.ascontiguousarray(values).reshape(-1))
+    return pa.Array.from_buffers(pa.binary(width), rows, [None, data])
 
 
 def lists(values: NDArray[Any]) -> pa.FixedSizeListArray:

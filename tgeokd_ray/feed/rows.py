@@ -19,16 +19,16 @@ from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
 from tgeokd_ray.errors import IntegrityError, Problem
-from tgeokd_ray.feed.arrow import listed, whole
+from tgeokd_ray.feed.arrow import listed, whole, width_of
 
 
 @dataclass(frozen=True)
 class Rows:
-    """`row_id` [N] int64, `numeric` [N, P] float32, `categorical` [N, F] fused ids, `labels` [N] class indices, -1 for
-    none, `weights` [N] float32, `logits` [N, M, C] float32; `covered` [N, M] uint8 is 0 where a teacher has no logits
-    for a row, and [N, 0] where every teacher has some for all; `ratios` [N, Q, M + 1] float32 are u of every teacher
-    and the gate of stored ratios. What a channel model says of them: `targets` [N, C], denoised labels, and `offset`
-    [N, 1], the logit of how credible the teachers are, both float32 and [N, 0] where nobody asked.
+    """`row_id` [N] int64, `numeric` [N, P] float32, or pixels as uint8, `categorical` [N, F] fused ids, `labels` [N]
+    class indices, -1 for none, `weights` [N] float32, `logits` [N, M, C] float32; `covered` [N, M] uint8 is 0 where a
+    teacher has no logits for a row, and [N, 0] where every teacher has some for all; `ratios` [N, Q, M + 1] float32
+    are u of every teacher and the gate of stored ratios. What a channel model says of them: `targets` [N, C], denoised
+    labels, and `offset` [N, 1], the logit of how credible the teachers are, both float32 and [N, 0] where nobody asked.
 
     Fused ids are int32, as stored; labels are so too, and int64 in a batch (`as_batch` widens them). The tensors may be
     views of read-only memory that others share: never write into them.
@@ -162,9 +162,10 @@ def _side_by_side(parts: Sequence[Tensor]) -> Tensor:
 
 
 def _tensor(table: pa.Table, name: str) -> Tensor:
-    """A column as [N], or [N, width] for lists of a fixed size; DLPack shares the memory and says nothing about it."""
+    """A column as [N], or [N, width] for lists and bytes of a fixed size; DLPack shares the memory and says nothing
+    about it."""
     array = whole(table.column(name))
-    width = array.type.list_size if pa.types.is_fixed_size_list(array.type) else None
+    width = width_of(array)
     values = array if width is None else listed(array)
     if array.null_count or values.null_count:
         raise IntegrityError([Problem("a value is missing (null)", column=name)])

@@ -64,8 +64,17 @@ class EncodedTable:
         return int(self.schema["negative"])
 
     @property
+    def image(self) -> Mapping[str, Any] | None:
+        """Channels, height, width and scale of the images that the rows are; None for other rows."""
+        found: Mapping[str, Any] | None = self.schema.get("image")
+        return found
+
+    @property
     def num_numeric(self) -> int:
-        return sum(len(view["numeric"]) for view in self._views)
+        """Numeric columns, or pixels of an image."""
+        image = self.image
+        pixels = 0 if image is None else image["channels"] * image["height"] * image["width"]
+        return int(pixels) + sum(len(view["numeric"]) for view in self._views)
 
     @property
     def num_categorical(self) -> int:
@@ -78,6 +87,8 @@ class EncodedTable:
     @property
     def feature_columns(self) -> tuple[str, ...]:
         """The columns of a shard that hold this view's features."""
+        if self.image is not None:
+            return ("numeric",)
         views = zip(("", "teacher_"), self._views, strict=False)
         return tuple(f"{place}{kind}" for place, view in views for kind in ("numeric", "categorical") if view[kind])
 

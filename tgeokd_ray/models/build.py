@@ -10,11 +10,17 @@ from torch import nn
 
 from tgeokd_ray.errors import ConfigError, Problem
 from tgeokd_ray.models.ensemble import Ensemble
+from tgeokd_ray.models.images import ResNet, WideResNet
 from tgeokd_ray.models.network import Shape
 from tgeokd_ray.models.options import is_count, read_options, unknown
+from tgeokd_ray.models.pixels import Pixels
 from tgeokd_ray.models.tabular import MLP, DCNv2, WideDeep
 
-KINDS: Mapping[str, type[MLP | WideDeep | DCNv2]] = {"mlp": MLP, "wide_deep": WideDeep, "dcnv2": DCNv2}
+TABULAR: Mapping[str, type[MLP | WideDeep | DCNv2]] = {"mlp": MLP, "wide_deep": WideDeep, "dcnv2": DCNv2}
+IMAGES: Mapping[str, type[ResNet | WideResNet]] = {"resnet": ResNet, "wrn": WideResNet}
+KINDS: Mapping[str, type[MLP | WideDeep | DCNv2 | ResNet | WideResNet]] = {**TABULAR, **IMAGES}
+# A network of images has 6 n layers and so many more.
+BEYOND_BLOCKS = {"resnet": 2, "wrn": 4}
 ENSEMBLE = "ensemble"
 
 
@@ -26,17 +32,19 @@ def build(
     num_categorical: int,
     num_classes: int,
     generator: torch.Generator,
+    image: Mapping[str, Any] | None = None,
 ) -> nn.Module:
     """The network that `spec` describes; the same generator state gives the same parameters, bit for bit.
 
-    `{"kind": "mlp" | "wide_deep" | "dcnv2", ...}` with the fields of `ModelOptions`, or `{"kind": "ensemble",
-    "members": k, "member": {...}}`. ConfigError with every unknown kind, unknown option and bad value at once, and for
+    `{"kind": "mlp" | "wide_deep" | "dcnv2" | "resnet" | "wrn", ...}` with the fields of `ModelOptions`, or `{"kind":
+    "ensemble", "members": k, "member": {...}}`. `image` is what the table's schema says of its images, without which
+    there is neither resnet nor wrn. ConfigError with every unknown kind, unknown option and bad value at once, and for
     a table without columns. Parameters are float32 on the CPU; there are no buffers.
     """
     problems = _problems(spec, "model")
     if problems:
         raise ConfigError(problems)
-    shape = Shape(num_numeric, num_categorical, num_ids, num_classes)
+    shape = Shape(num_numeric, num_categorical, num_ids, num_classes, None if image is None else Pixels.of(image))
     if spec["kind"] == ENSEMBLE:
         return Ensemble([_network(spec["member"], shape, generator) for _ in range(spec["members"])])
     return _network(spec, shape, generator)
@@ -59,7 +67,15 @@ def _problems(spec: Mapping[str, Any], where: str) -> list[Problem]:
     if not isinstance(kind, str) or kind not in KINDS:
         kinds = [*KINDS, ENSEMBLE] if where == "model" else [*KINDS]
         return [unknown("kind", kind, kinds, where)]
-    return read_options(_without_kind(spec), where)[1]
+    options, problems = read_options(_without_kind(spec), where)
+    if problems or kind not in BEYOND_BLOCKS:
+        return problems
+    beyond, depth = BEYOND_BLOCKS[kind], options.depth or 0
+    if depth <= beyond or (depth - beyond) % 6:
+        problems.append(Problem(f"{where}.depth of a {kind} must be 6 n + {beyond}", got=repr(options.depth)))
+    if options.dropout:
+        problems.append(Problem(f"{where}.dropout must be 0: a {kind} drops nothing", got=repr(options.dropout)))
+    return problems
 
 
 def _ensemble_problems(spec: Mapping[str, Any]) -> list[Problem]:

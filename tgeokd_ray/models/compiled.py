@@ -20,8 +20,10 @@ def compiled(network: Network) -> Network:
     of rows and of embeddings.
 
     Its gradients can be taken once, not twice: torch's compiler has no second derivative. ConfigError where there is no
-    C++ compiler, which it needs on a CPU.
+    C++ compiler, which it needs on a CPU, and for networks of images, whose packs run under torch.func.vmap.
     """
+    if not network.stacks:
+        raise ConfigError("training.compile is not for networks of images", fix="leave training.compile out")
     if next(network.parameters()).device.type == "cpu" and not _has_compiler():
         raise ConfigError(
             f"training.compile needs a C++ compiler, and neither CXX nor {' nor '.join(COMPILERS)} is there",

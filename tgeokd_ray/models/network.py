@@ -14,16 +14,18 @@ from torch import Tensor, nn
 
 from tgeokd_ray.errors import ConfigError
 from tgeokd_ray.models.embedding import FusedEmbedding
+from tgeokd_ray.models.pixels import Pixels
 
 
 @dataclass(frozen=True)
 class Shape:
-    """The table that a network is for: P, F, V and C."""
+    """The table that a network is for: P, F, V and C; of images what their P pixels are."""
 
     num_numeric: int
     num_categorical: int
     num_ids: int
     num_classes: int
+    image: Pixels | None = None
 
     def num_features(self, width: int) -> int:
         """Inputs of the dense part when a categorical value is `width` numbers: P + F D."""
@@ -36,7 +38,8 @@ class Network(nn.Module, ABC):
     The two halves are separate so that a row-sparse optimizer can gather the embeddings itself. `embedding` is None
     for a table without categorical columns; `dense` then gets [N, 0, D]. ConfigError for a table without any column.
     `masks` [N, K] are the dropout masks of the K hidden units; without them nothing is dropped. All parameters may
-    carry a leading axis R, and so may embeddings and masks: the logits then are [R, N, C] (`stacking.apply`).
+    carry a leading axis R, and so may embeddings and masks: the logits then are [R, N, C] (`stacking.apply`). Of images
+    `numeric` are pixels as stored; `dense` gets them scaled.
     """
 
     stacks: ClassVar[bool] = True
@@ -46,14 +49,20 @@ class Network(nn.Module, ABC):
         if shape.num_numeric + shape.num_categorical == 0:
             raise ConfigError("a network needs at least one numeric or categorical column, the table has none")
         self.width = width
+        self.image = shape.image
         self.embedding = (
             FusedEmbedding(shape.num_ids, width, generator, zero_columns) if shape.num_categorical else None
         )
 
     def forward(self, numeric: Tensor, categorical: Tensor, masks: Tensor | None = None) -> Tensor:
+        numeric = self.scaled(numeric)
         if self.embedding is None:
             return self.dense(numeric, numeric.new_zeros(len(numeric), 0, self.width), masks)
         return self.dense(numeric, self.embedding(categorical), masks)
+
+    def scaled(self, numeric: Tensor) -> Tensor:
+        """The numeric columns as `dense` takes them: pixels by their channel's scale, others as they are."""
+        return numeric if self.image is None else self.image.scaled(numeric)
 
     @property
     def table(self) -> str | None:

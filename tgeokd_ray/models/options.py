@@ -12,12 +12,15 @@ from tgeokd_ray.errors import Problem
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """Widths of the ReLU layers, width D of an embedding, cross layers (used by dcnv2), share of units dropped."""
+    """Widths of the ReLU layers, width D of an embedding, cross layers (used by dcnv2), share of units dropped; of
+    networks of images (resnet, wrn) layers and a factor of the channels."""
 
     hidden: tuple[int, ...] = (64, 64)
     embedding: int = 8
     cross_layers: int = 2
     dropout: float = 0.0
+    depth: int | None = None
+    width: int = 1
 
 
 def read_options(options: Mapping[str, Any], where: str) -> tuple[ModelOptions, list[Problem]]:
@@ -58,4 +61,6 @@ RULES = {
     "embedding": ("a whole number >= 1", is_count),
     "cross_layers": ("a whole number >= 1", is_count),
     "dropout": (">= 0 and < 1", _is_share),
+    "depth": ("a whole number >= 1, or nothing", lambda value: value is None or is_count(value)),
+    "width": ("a whole number >= 1", is_count),
 }

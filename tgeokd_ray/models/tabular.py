@@ -92,4 +92,4 @@ def _at(
 ) -> TowerNetworkAt:
     layers = [*(f"tower.layers.{place}" for place in range(len(network.tower.widths))), "head"]
     own = None if masks is None else torch.split(masks, list(network.tower.widths), dim=-1)
-    return TowerNetworkAt(theta, layers, deep_width, numeric, categorical, own)
+    return TowerNetworkAt(theta, layers, deep_width, network.scaled(numeric), categorical, own)

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from tgeokd_ray.artifacts import Artifact, latest
-from tgeokd_ray.config.job import Distill, Job, Model, Optimizer, Training
+from tgeokd_ray.config.job import Distill, Job
+from tgeokd_ray.config.training import Model, Optimizer, Training
 from tgeokd_ray.errors import ConfigError, Problem
 from tgeokd_ray.objectives.settings import OptimizerSpec
+from tgeokd_ray.pipeline.live import live_teacher
 from tgeokd_ray.training.spec import HIGHER_IS_BETTER, Candidate, Choice, Finished, Fusion, RunSpec
 
 LEVELS = (0.05, 0.95)
@@ -172,7 +174,7 @@ def students_plan(
 
     Rules without outer steps train on the outer rows, too.
     """
-    distill = job.distill
+    distill, live = job.distill, live_teacher(job, table, logits)
 
     def student(name: str, rule: Mapping[str, Any], temperature: float, **changes: Any) -> RunSpec:
         values: dict[str, Any] = {
@@ -183,6 +185,7 @@ def students_plan(
             "folder": str(folder),
             "table": str(table.path),
             "logits": tuple(str(artifact.path) for artifact in logits),
+            "live": live,
             "rule": rule,
             "temperature": temperature,
             "splits": ("train", "outer"),
@@ -259,6 +262,7 @@ def _spec(job: Job, model: Model, training: Training, **places: Any) -> RunSpec:
         batch_rows=training.batch_rows,
         micro_rows=training.micro_rows,
         warm_up_steps=training.warm_up_steps,
+        lower_at=training.lower_at,
         patience=training.patience,
         class_weights=training.class_weights,
         oversample=training.oversample,
@@ -266,6 +270,7 @@ def _spec(job: Job, model: Model, training: Training, **places: Any) -> RunSpec:
         precision=job.precision,
         exact_sums=training.exact_sums,
         compile=training.compile,
+        augment=training.augment,
         data_seed=job.seed,
         checkpoint_seconds=job.checkpoint_seconds,
         profile=job.profile,

@@ -132,6 +132,8 @@ class Encoding(Strict):
 class Columns(Grown):
     """The role of every raw column; `others` says what to do with columns that the card does not name.
 
+    `image` names the column of pixels in a format that has images; such a table has no other features.
+
     `teacher_only` names features that the teacher alone sees: what is known of a row once it is past, and not yet when
     a student is asked.
     """
@@ -139,10 +141,11 @@ class Columns(Grown):
     numeric: tuple[NumericColumn, ...] = ()
     categorical: tuple[CategoricalColumn, ...] = ()
     teacher_only: tuple[Text, ...] = ()
+    image: Text | None = None
     ignore: tuple[Text, ...] = ()
     others: Literal["error", "ignore"] = "error"
 
-    LATER: ClassVar[tuple[str, ...]] = ("teacher_only",)
+    LATER: ClassVar[tuple[str, ...]] = ("teacher_only", "image")
 
     @model_validator(mode="after")
     def _one_role_each(self) -> Self:
@@ -150,7 +153,8 @@ class Columns(Grown):
         spaces = {(c.shared, c.min_count, c.buckets) for c in self.categorical if c.shared is not None}
         raise_all(
             [f"column {name!r} is named twice" for name in repeated([*features, *self.ignore])]
-            + ([] if features else ["there is neither a numeric nor a categorical column"])
+            + ([] if features or self.image else ["there is neither a numeric nor a categorical column, nor an image"])
+            + (["image: a table of images has no other features"] if features and self.image else [])
             + [
                 f"columns that share {n!r} need the same min_count and buckets"
                 for n in repeated(shared for shared, *_ in spaces)

@@ -25,6 +25,7 @@ from tgeokd_ray.tables.card_columns import (
     with_defaults,
 )
 from tgeokd_ray.tables.card_damage import Damage, damage_problems
+from tgeokd_ray.tables.card_images import image_problems
 from tgeokd_ray.tables.card_splits import SPLITS, Splits
 from tgeokd_ray.tables.card_yaml import read_yaml
 from tgeokd_ray.tables.validation import Grown, Strict, did_you_mean, raise_all, validated
@@ -65,7 +66,7 @@ class Format(Strict):
     the card says otherwise. Texts in `null_values` mean that a value is missing.
     """
 
-    kind: Literal["csv", "tsv", "arff", "parquet", "synthetic"]
+    kind: Literal["csv", "tsv", "arff", "parquet", "synthetic", "cifar10", "cifar100", "digits"]
     separator: str | None = None
     header: bool = True
     names: tuple[Text, ...] = ()
@@ -104,6 +105,11 @@ class Format(Strict):
             + (["rows are for kind synthetic"] if self.rows is not None and not synthetic else [])
         )
         return self
+
+    @property
+    def makes_rows(self) -> bool:
+        """Whether there are no files: the rows are made from a seed, or come with a package."""
+        return self.kind in ("synthetic", "digits")
 
 
 def _mark(text: str) -> bool:
@@ -171,9 +177,22 @@ class Card(Grown):
             + [f"splits: a synthetic table has no column {n!r}" for n in deciding if self.format.kind == "synthetic"]
             + [f"column {name!r} is not in format.names{did_you_mean(name, roleless)}" for name in unnamed]
             + [f"format.names: {name!r} has no role; ignore it or name it under columns" for name in roleless]
+            + self._image_problems()
             + [f"damage.{problem}" for problem in self.problems_of(self.damage)]
         )
         return self
+
+    def _image_problems(self) -> list[str]:
+        label, others = self.label, {"row_id.column": self.row_id.column, "weight": self.weight}
+        return image_problems(
+            self.format.kind,
+            image=self.image,
+            label=label.column,
+            classes=label.classes,
+            mapped=bool(label.mapping),
+            others=others,
+            splitting=self.splits.columns,
+        )
 
     @property
     def _verdicts(self) -> set[str]:
@@ -194,6 +213,16 @@ class Card(Grown):
         return tuple(column.name for column in self.columns.categorical)
 
     @property
+    def image(self) -> str | None:
+        """Name of the column of pixels, where the rows are images."""
+        return self.columns.image
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Names of all columns that are encoded."""
+        return (*self.numeric, *self.categorical, *((self.image,) if self.image is not None else ()))
+
+    @property
     def teacher_only(self) -> tuple[str, ...]:
         """Names of the features that the teacher alone sees, in the order of the card."""
         return self.columns.teacher_only
@@ -202,7 +231,7 @@ class Card(Grown):
     def known_columns(self) -> tuple[str, ...]:
         """Every raw column that the card names, each once."""
         own = (self.row_id.column, self.label.column, self.weight, *self.splits.columns)
-        names = (*self.numeric, *self.categorical, *(name for name in own if name is not None), *self.columns.ignore)
+        names = (*self.features, *(name for name in own if name is not None), *self.columns.ignore)
         return tuple(dict.fromkeys(names))
 
     @property

@@ -94,7 +94,7 @@ def encode(
 
 def encode_frame(
     card: Card, encoders: Encoders, path: Path, *, file_index: int = 0
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int32]]]:
+) -> Iterator[tuple[NDArray[np.int64], NDArray[Any], NDArray[np.int32]]]:
     """(row ids [N], numeric [N, P], categorical [N, F]) of each piece of a raw file, labels not needed, in order.
 
     A file at place `file_index` among those of a table gets the row ids that it has there.
@@ -106,7 +106,7 @@ def encode_frame(
 @returning_errors
 def fit_unit(card: Card, scratch: Path, unit: RawUnit) -> Partial:
     """What the train rows of one raw unit say."""
-    frame = read_unit(scratch, unit, [ROW_ID, SPLIT, *card.numeric, *card.categorical])
+    frame = read_unit(scratch, unit, [ROW_ID, SPLIT, *card.features])
     train = frame[SPLIT].to_numpy() == SPLITS.index("train")
     frame = frame if train.all() else frame.filter(pa.array(train))
     return fit_partial(card, frame, frame[ROW_ID].to_numpy())

@@ -21,6 +21,7 @@ from tgeokd_ray.tables.categorical import Space, space_name
 from tgeokd_ray.tables.coding import coded
 from tgeokd_ray.tables.counting import MAX_DISTINCT, MAX_HELD, Counter, Counts, counts_of, merge_counts
 from tgeokd_ray.tables.numeric import NumericEncoding, NumericSummary
+from tgeokd_ray.tables.pixels import PixelEncoding, PixelSummary
 
 FORMAT = 1
 MAX_IDS = 2**31 - 1
@@ -29,10 +30,12 @@ _SAMPLE = key("quantile sample")
 
 @dataclass(frozen=True)
 class Partial:
-    """What some train rows say: a summary per numeric column, and per id space how often each value occurs."""
+    """What some train rows say: a summary per numeric column and of the pixels, and per id space how often each value
+    occurs."""
 
     numeric: Mapping[str, NumericSummary]
     counts: Mapping[str, pa.Table]
+    pixels: PixelSummary | None = None
 
 
 def fit_partial(card: Card, frame: pa.Table, row_ids: NDArray[np.int64]) -> Partial:
@@ -44,7 +47,7 @@ def fit_partial(card: Card, frame: pa.Table, row_ids: NDArray[np.int64]) -> Part
         for name, columns in _spaces(card).items()
         if columns[0].buckets is None
     }
-    return Partial(numeric, counts)
+    return Partial(numeric, counts, None if card.image is None else PixelSummary.of(card, frame))
 
 
 def fit_encoder(
@@ -68,11 +71,13 @@ def fit_encoder(
         for name, columns in spaces.items()
         if columns[0].buckets is None
     }
+    pixels = None if card.image is None else PixelSummary.none(card)
     fitted: dict[str, Space] = {}
     offset = 0
     with Counts(counters, folder, max_held) as counts:
         for partial in partials:
             numeric = {name: summary.merge(partial.numeric[name]) for name, summary in numeric.items()}
+            pixels = pixels.merge(partial.pixels) if pixels is not None and partial.pixels is not None else pixels
             counts.add(partial.counts.items())
         for name, columns in spaces.items():
             fitted[name] = Space.fit(columns[0], counters[name].frequent() if name in counters else None, offset)
@@ -81,7 +86,8 @@ def fit_encoder(
         raise DataError(f"the categorical columns need {offset} ids, more than {MAX_IDS}", fix="use fewer buckets")
     encodings = tuple(NumericEncoding.fit(column, numeric[column.name]) for column in card.columns.numeric)
     categorical = tuple((column.name, fitted[space_name(column)]) for column in card.columns.categorical)
-    return Encoder(encodings, categorical, num_ids=offset)
+    image = None if pixels is None else PixelEncoding.fit(card, pixels)
+    return Encoder(encodings, categorical, num_ids=offset, image=image)
 
 
 @dataclass(frozen=True)
@@ -89,12 +95,14 @@ class Encoder:
     """Frames of raw columns to what a network takes. It holds nothing but what the train rows said.
 
     Numeric: the columns in the card's order, then a flag (1 missing, 0 not) for each that has one. Categorical: one
-    id per column in one fused table; columns that share a space share its ids.
+    id per column in one fused table; columns that share a space share its ids. A table of images has neither; its
+    `image` says how pixels are scaled when a network sees them.
     """
 
     numeric: tuple[NumericEncoding, ...]
     categorical: tuple[tuple[str, Space], ...]
     num_ids: int
+    image: PixelEncoding | None = None
 
     @property
     def numeric_names(self) -> tuple[str, ...]:
@@ -107,8 +115,11 @@ class Encoder:
         """Name, first id and number of ids of each categorical column."""
         return [{"name": name, "offset": space.offset, "size": space.size} for name, space in self.categorical]
 
-    def transform(self, frame: pa.Table) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
-        """(numeric [N, P] float32, finite, categorical [N, F] int32 in 0..V-1) of the raw columns of `frame`."""
+    def transform(self, frame: pa.Table) -> tuple[NDArray[Any], NDArray[np.int32]]:
+        """(numeric [N, P] float32, finite, categorical [N, F] int32 in 0..V-1) of the raw columns of `frame`; of images
+        their pixels as they are, uint8, in place of numbers."""
+        if self.image is not None:
+            return self.image.pixels(frame), np.zeros((frame.num_rows, 0), dtype=np.int32)
         # By columns first, then turned as a whole: columns of a wide row-wise array are several times as slow.
         numeric = np.zeros((len(self.numeric_names), frame.num_rows), dtype=np.float32)
         categorical = np.zeros((len(self.categorical), frame.num_rows), dtype=np.int32)
@@ -131,6 +142,7 @@ class Encoder:
             "numeric": [column.to_json() for column in self.numeric],
             "categorical": [{"name": name, "space": space.name} for name, space in self.categorical],
             "spaces": list(spaces.values()),
+            **({} if self.image is None else {"image": self.image.to_json()}),
         }
 
     @classmethod
@@ -144,6 +156,7 @@ class Encoder:
                 tuple(NumericEncoding.from_json(item) for item in state["numeric"]),
                 tuple((item["name"], spaces[item["space"]]) for item in state["categorical"]),
                 state["num_ids"],
+                PixelEncoding.from_json(state["image"]) if "image" in state else None,
             )
         except (KeyError, TypeError, ValueError) as error:
             raise IntegrityError(f"this is not the state of an encoder: {error}") from None

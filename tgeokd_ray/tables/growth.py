@@ -26,8 +26,8 @@ def check_growth(card: Card, base: Artifact, paths: Sequence[Path], digests: Seq
     that are in the table already, by their names or by their `digests` (sha256)."""
     if card.damage is not None or "damage" in base.manifest.schema:
         raise ConfigError(f"{base.label} is damaged on purpose: it does not grow", fix="encode all files anew")
-    if card.format.kind == "synthetic":
-        raise ConfigError(f"{base.label} is synthetic: it does not grow", fix="raise format.rows in its card")
+    if card.format.makes_rows:
+        raise ConfigError(f"{base.label} is {card.format.kind}: it does not grow", fix="raise format.rows in its card")
     there = set(raw_names(base))
     twice = [Problem(f"a file of this name is in {base.label} already", file=str(p)) for p in paths if p.name in there]
     if twice:

@@ -18,6 +18,7 @@ from tgeokd_ray.artifacts import FileEntry, read_json, write_file, write_json
 from tgeokd_ray.errors import SHOWN, DataError, Problem
 from tgeokd_ray.tables.cards import LABEL, ROW, ROW_ID, SPLITS, UNLABELLED, WEIGHT, Card
 from tgeokd_ray.tables.delimited import PIECE_ROWS, in_pieces
+from tgeokd_ray.tables.digits import DIGITS, digits_frame
 from tgeokd_ray.tables.ids import UNUSED, file_row_ids, repeated_ids, text_ids
 from tgeokd_ray.tables.outcome import returning_errors
 from tgeokd_ray.tables.placing import PerSplit, Places, place
@@ -27,6 +28,7 @@ from tgeokd_ray.tables.synthetic import DWELL, LOG_ODDS, LOG_ODDS_AFTER, check_c
 Ids = NDArray[np.int64]
 
 UNIT_ROWS = PIECE_ROWS  # whole pieces of the reader are units, and not copied again
+IMAGE_ROWS = 1 << 13  # images are wide: 25 MB of 32 x 32 in three colours
 SPLIT, CHECK = "@split", "@check"
 
 
@@ -98,8 +100,10 @@ def class_counts(typed: pa.Table, num_classes: int) -> tuple[PerSplit, ...]:
 
 def ingest_plan(card: Card, files: Sequence[Path], first: int = 0) -> list[IngestItem]:
     """One item per raw file, in order, counted from `first`, or one per `chunk_rows` rows of a synthetic table."""
-    if card.format.kind != "synthetic":
+    if not card.format.makes_rows:
         return [IngestItem(index, str(path)) for index, path in enumerate(files, first)]
+    if card.format.kind == "digits":
+        return [IngestItem(0, None, 0, DIGITS)]
     check_columns(card)
     rows, chunk = card.format.rows or 0, card.format.chunk_rows
     starts = range(0, rows, chunk)
@@ -119,8 +123,8 @@ def ingest(card: Card, scratch: Path, item: IngestItem) -> list[RawUnit]:
 
 
 def typed_pieces(card: Card, item: IngestItem) -> Iterator[Piece]:
-    """The used rows of each piece of 65,536 raw rows, in order."""
-    for frame in in_pieces(_frames(card, item), UNIT_ROWS):
+    """The used rows of each piece of 65,536 raw rows, or of 8,192 images, in order."""
+    for frame in in_pieces(_frames(card, item), UNIT_ROWS if card.image is None else IMAGE_ROWS):
         yield _typed(card, frame.combine_chunks(), item)
 
 
@@ -218,6 +222,8 @@ def row_ids(card: Card, frame: pa.Table, file_index: int) -> tuple[Ids, Ids | No
 def _frames(card: Card, item: IngestItem) -> Iterator[pa.Table]:
     if item.path is not None:
         yield from read_frames(card, Path(item.path))
+    elif card.format.kind == "digits":
+        yield digits_frame()
     else:
         rows = synthetic_rows(card.format.seed, item.first, item.rows)
         yield with_dwell(card.format.seed, rows) if DWELL in card.numeric else rows
@@ -233,7 +239,7 @@ def _typed(card: Card, frame: pa.Table, item: IngestItem) -> Piece:
         columns[CHECK] = pa.array(checks)
     if card.weight is not None:
         columns[WEIGHT] = frame[WEIGHT].cast(pa.float32())
-    columns |= {name: frame[name] for name in (*card.numeric, *card.categorical)}
+    columns |= {name: frame[name] for name in card.features}
     if item.path is None:
         columns |= {name: frame[name] for name in (LOG_ODDS, LOG_ODDS_AFTER) if name in frame.column_names}
     used = codes != UNUSED

@@ -20,7 +20,7 @@ ENCODING = 1
 def raw_files(card: Card, files: Sequence[str | Path]) -> list[Path]:
     """The raw files in the order of their base names, so that a copy elsewhere has the same row ids.
 
-    None for a synthetic table. ConfigError for two files of one base name, and as `expand_files`.
+    None for a table that makes its rows. ConfigError for two files of one base name, and as `expand_files`.
     """
     paths = sorted(expand_files(card, files), key=lambda path: path.name)
     twice = [name for name, count in Counter(path.name for path in paths).items() if count > 1]

@@ -14,6 +14,7 @@ from tgeokd_ray.errors import Problem
 from tgeokd_ray.tables import arff
 from tgeokd_ray.tables.cards import Card
 from tgeokd_ray.tables.cells import Cells
+from tgeokd_ray.tables.cifar import cifar_frames
 from tgeokd_ray.tables.columnar import columnar_pieces
 from tgeokd_ray.tables.delimited import PIECE_BLOCKS, PIECE_ROWS, Marks, Unsure, cut, in_pieces
 from tgeokd_ray.tables.findings import Findings, file_error
@@ -30,6 +31,9 @@ def read_frames(card: Card, path: Path, labels: bool = True) -> Iterator[pa.Tabl
     problems of the whole file in the order of rows and the total; what was given before it must not be used.
     """
     given = 0
+    if card.image is not None:
+        yield from cifar_frames(card, path, labels)
+        return
     if card.format.kind in ("csv", "tsv"):
         try:
             for frame in _in_haste(card, path, labels):

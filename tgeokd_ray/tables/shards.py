@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from tgeokd_ray.artifacts import FileEntry, read_json, write_file
+from tgeokd_ray.feed.arrow import bytes_of
 from tgeokd_ray.tables.cards import LABEL, ROW_ID, SPLITS, UNLABELLED, WEIGHT
 from tgeokd_ray.tables.categorical import UNSEEN
 from tgeokd_ray.tables.encoders import Encoder
@@ -63,6 +64,7 @@ def transform_unit(writer: ShardWriter, item: NumberedUnit) -> list[FileEntry]:
     Columns: row_id int64, label int32 (-1 without one), numeric [P] float32 and categorical [F] int32 as lists of fixed
     size (absent when P or F is 0: Parquet readers fail on lists of size 0), weight float32 if the card names one;
     teacher_numeric and teacher_categorical in the same form, where the teacher sees columns that the student does not.
+    Of images numeric is the pixels, bytes of a fixed size.
     """
     raw = read_unit(writer.scratch, item.unit)
     encoders = [_encoder(writer.folder / entry.path, entry.sha256) for entry in writer.encoders]
@@ -87,16 +89,21 @@ def _encoder(path: Path, sha256: str) -> Encoder:
     return Encoder.from_json(read_json(path, limit=ENCODER_BYTES))
 
 
-def _shard(chosen: pa.Table, views: Sequence[tuple[NDArray[np.float32], NDArray[np.int32]]]) -> pa.Table:
+def _shard(chosen: pa.Table, views: Sequence[tuple[NDArray[Any], NDArray[np.int32]]]) -> pa.Table:
     columns = {"row_id": chosen[ROW_ID], "label": chosen[LABEL]}
     for view, (numeric, categorical) in zip(VIEWS, views, strict=False):
         for name, values in (("numeric", numeric), ("categorical", categorical)):
             if values.shape[1]:
-                lists = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
-                columns[f"{view}{name}"] = lists
+                columns[f"{view}{name}"] = _column(values)
     if WEIGHT in chosen.column_names:
         columns["weight"] = chosen[WEIGHT]
     return pa.table(columns)
+
+
+def _column(values: NDArray[Any]) -> pa.Array:
+    if values.dtype == np.uint8:
+        return bytes_of(values)
+    return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
 
 
 def _facts(writer: ShardWriter, index: int, split: str, shard: pa.Table) -> dict[str, Any]:

@@ -12,18 +12,20 @@ from tgeokd_ray.tables.cards import Card
 from tgeokd_ray.tables.validation import did_you_mean
 
 _TEXT = (".csv", ".tsv", ".txt", ".data")
+_BINARY = (".bin",)
 _SUFFIXES = {"csv": _TEXT, "tsv": _TEXT, "arff": (".arff",), "parquet": (".parquet", ".pq")}
+_SUFFIXES |= {"cifar10": _BINARY, "cifar100": _BINARY}
 
 
 def expand_files(card: Card, data: Sequence[str | Path]) -> list[Path]:
     """The raw files that `data`, or else the card's own `files`, name: each once, in the order given.
 
     A folder stands for the data files in it, sorted by name, without hidden ones and those that start with `_`; a name
-    with `*`, `?` or `[` that is no file is a pattern. Nothing for a synthetic card. ConfigError if nothing is named,
-    DataError with every name that leads to no readable file.
+    with `*`, `?` or `[` that is no file is a pattern. Nothing for a card that makes its rows. ConfigError if nothing is
+    named, DataError with every name that leads to no readable file.
     """
     named = [str(name) for name in data] or list(card.files)
-    if card.format.kind == "synthetic":
+    if card.format.makes_rows:
         if data:
             raise ConfigError(
                 f"the card {card.name} makes its own rows and takes no data",

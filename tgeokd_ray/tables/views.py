@@ -19,7 +19,7 @@ from tgeokd_ray.artifacts import read_json
 from tgeokd_ray.tables.cards import Card
 from tgeokd_ray.tables.encoders import Encoder
 
-Numeric: TypeAlias = NDArray[np.float32]
+Numeric: TypeAlias = NDArray[Any]  # float32; of images uint8
 Categorical: TypeAlias = NDArray[np.int32]
 
 ENCODER, CARD = "encoder.json", "card.json"
@@ -85,13 +85,16 @@ def encoder_files(card: Card) -> tuple[str, ...]:
 def columns_schema(encoders: Encoders) -> dict[str, Any]:
     """What the manifest of a table says about its columns; `teacher_only` is there where such columns are.
 
-    Names and spaces are those of the two lists of shard columns; `num_ids` beside them counts the ids of that view.
+    Names and spaces are those of the two lists of shard columns; `num_ids` beside them counts the ids of that view. Of
+    images, whose pixels stand in the list `numeric`, `image` says shape and scale.
     """
     views = [
         {"numeric": list(part.numeric_names), "categorical": part.categorical_spaces, "num_ids": part.num_ids}
         for part in encoders.parts
     ]
-    return views[0] | ({"teacher_only": views[1]} if len(views) > 1 else {})
+    image = encoders.student.image
+    shown = {} if image is None else {"image": image.facts}
+    return views[0] | ({"teacher_only": views[1]} if len(views) > 1 else {}) | shown
 
 
 def card_files(card: Card) -> dict[str, Any]:

@@ -101,8 +101,9 @@ def judge(spec: RunSpec, wanted: Wanted) -> Judged:
     teacher, scored = mean_teacher(rows, student)
     known = (rows.labels >= 0) & scored
     labels = rows.labels.clamp_min(0)
+    features = rows.numeric if wanted.table.image is None else None  # pixels by themselves say nothing to a small net
     channel = fit_channel(
-        student, teacher, labels, folds, rows=rows.numeric, row_weights=rows.weights * known, seed=spec.data_seed
+        student, teacher, labels, folds, rows=features, row_weights=rows.weights * known, seed=spec.data_seed
     )
     given = one_hot(labels, num_classes) * (rows.labels >= 0).unsqueeze(1)
     soft, hard = (torch.where(known.unsqueeze(1), q, given) for q in (channel.targets, channel.hard_targets))

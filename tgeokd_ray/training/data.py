@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -22,10 +22,13 @@ from tgeokd_ray.feed.sampler import Sampler, oversampling_factors
 from tgeokd_ray.feed.table import EncodedTable, LogitsTable
 from tgeokd_ray.feed.wanted import Wanted
 from tgeokd_ray.objectives.settings import LEARNED_RULES
+from tgeokd_ray.training.augment import Augmentation
+from tgeokd_ray.training.scoring import Predictor
 from tgeokd_ray.training.spec import RunSpec
 from tgeokd_ray.training.worker import Worker
 
 OUTER_SEED = 7_919
+EVALUATED_IMAGES = 512  # at once: the maps of a network on an image are a hundred times as large as the image
 
 
 class Source(Protocol):
@@ -76,7 +79,7 @@ class OuterStream:
 class RunData:
     """Opened artifacts of a run and its feeds. `outer` is None where no rule learns; `class_means` [M, C, C] holds the
     mean teacher distribution of the train rows of every class. With `held_out`, (fold, folds), the pass over valid is
-    over the train rows of that fold."""
+    over the train rows of that fold. `augmentation` is of inner batches alone; a `live` teacher is asked of those."""
 
     table: EncodedTable
     logits: tuple[LogitsTable, ...]
@@ -86,6 +89,15 @@ class RunData:
     class_means: Tensor
     evaluation_rows: int
     held_out: tuple[int, int] | None = None
+    augmentation: Augmentation | None = None
+    live: Predictor | None = None
+
+    def taught(self, rows: Rows, epoch: int, device: torch.device) -> Rows:
+        """The rows of an inner batch on the device as they teach: images moved, a live teacher's logits beside them."""
+        rows = (rows if self.augmentation is None else self.augmentation(rows, epoch)).to(device)
+        if self.live is None:
+            return rows
+        return replace(rows, logits=self.live.tensor(rows.numeric, rows.categorical).unsqueeze(1))
 
     def sequential(self, split: str) -> Iterator[Rows]:
         """This worker's share of the split, in stored order, without logits."""
@@ -154,6 +166,7 @@ def open_data(spec: RunSpec, worker: Worker, source: Source, *, learned: bool) -
             prepare=HiddenFold(spec.fold, spec.folds) if spec.folds > 1 and wanted is train else as_stored,
         )
 
+    at_once = spec.evaluation_rows if table.image is None else min(spec.evaluation_rows, EVALUATED_IMAGES)
     counts = table.label_counts(*spec.splits)
     repeats = oversampling_factors(counts, spec.oversample) if spec.oversample > 1 else None
     most = min(spec.fusion.batch_rows, table.splits.get(spec.outer_split, 0))
@@ -163,10 +176,12 @@ def open_data(spec: RunSpec, worker: Worker, source: Source, *, learned: bool) -
         logits=logits,
         train=feed(train, spec.batch_rows, spec.data_seed, repeats),
         outer=OuterStream(feed(outer_rows(spec, table), most, spec.data_seed + OUTER_SEED)) if learned else None,
-        passes={split: feed(wanted, spec.evaluation_rows, 0) for split, wanted in passes.items()},
+        passes={split: feed(wanted, at_once, 0) for split, wanted in passes.items()},
         class_means=_class_means(logits, source, len(table.classes)),
-        evaluation_rows=spec.evaluation_rows,
+        evaluation_rows=at_once,
         held_out=(spec.fold, spec.folds) if spec.held_out else None,
+        augmentation=Augmentation.of(spec.augment, table.image, spec.data_seed),
+        live=None if spec.live is None else Predictor(Path(spec.live), str(worker.device), spec.precision),
     )
 
 

@@ -94,7 +94,8 @@ class Loop:
                 rows = next(batches, None)
                 if rows is None:
                     return None
-                rows, outer = rows.to(self.worker.device), self._outer(state.step, total)
+                rows = self.data.taught(rows, state.epoch, self.worker.device)
+                outer = self._outer(state.step, total)
             step, dropout = self._of(state)
             masks = self._masks(dropout, state, steps)
             state, measures = step(state, rows, outer, state.step / total, masks)

@@ -125,6 +125,7 @@ def commit(
         "num_numeric": data.table.num_numeric,
         "num_ids": data.table.num_ids,
         "num_categorical": data.table.num_categorical,
+        **({} if data.table.image is None else {"image": dict(data.table.image)}),
         "classes": list(data.table.classes),
         "raw": raw_names(table),
     }

@@ -16,10 +16,12 @@ METRICS_BYTES = 64 << 20
 
 def parents(spec: RunSpec) -> dict[str, Artifact]:
     """The artifacts that the run's result is made from, by role: `table`, `logits`, `ratios` and `judge` (numbered when
-    several), the `channel`, and the `constant` that candidates have to beat."""
+    several), the `channel`, a live `teacher`, and the `constant` that candidates have to beat."""
     paths = {"table": spec.table}
     for role, those in (("logits", spec.logits), ("ratios", spec.ratios), ("judge", spec.judges)):
         paths |= {role if len(those) == 1 else f"{role}_{k}": path for k, path in enumerate(those)}
+    if spec.live is not None:
+        paths["teacher"] = spec.live
     if spec.channel is not None:
         paths["channel"] = spec.channel
     if spec.choice is not None and spec.choice.incumbent is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -98,13 +99,18 @@ def _step(pack: Pack, rule: RulePack, data: RunData, worker: Worker) -> Step:
         optimizer=optimizer,
         fusion_optimizer=Optimizer(spec.fusion.optimizer),
         worker=worker,
-        learning_rate=Schedule(rates, spec.warm_up_steps),
+        learning_rate=Schedule(rates, spec.warm_up_steps, _lowered(spec, data.train.steps_per_epoch)),
         fusion_learning_rate=torch.full_like(rates, spec.fusion.optimizer.learning_rate),
         hypergradient=spec.fusion.hypergradient,
         look_ahead=spec.fusion.look_ahead,
         micro_rows=spec.micro_rows,
         windowed=bool(optimizer.tables) or _pays(spec, data, optimizer),
     )
+
+
+def _lowered(spec: RunSpec, steps_per_epoch: int) -> tuple[int, ...]:
+    """The first step of each epoch from which on the learning rate is a tenth."""
+    return tuple(math.ceil(share * spec.epochs) * steps_per_epoch for share in spec.lower_at)
 
 
 def _profile(pack: Pack, worker: Worker, progress: Progress) -> Profile | None:
@@ -131,6 +137,7 @@ def _build(spec: RunSpec, data: RunData, seed: int) -> torch.nn.Module:
         num_categorical=table.num_categorical,
         num_classes=len(table.classes),
         generator=torch.Generator().manual_seed(seed),
+        image=table.image,
     )
 
 

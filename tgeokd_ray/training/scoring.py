@@ -30,6 +30,7 @@ from tgeokd_ray.models import build
 
 MODEL_BYTES = 1 << 20
 BATCH_ROWS = {"cpu": 2048, "cuda": 65_536}  # of a forward pass: what stays in a CPU's cache is fastest
+BATCH_IMAGES = {"cpu": 256, "cuda": 4096}  # whose maps are a hundred times as large
 MODELS = 12  # kept loaded in one process
 
 
@@ -118,23 +119,31 @@ class Predictor:
         self.classes: tuple[str, ...] = tuple(facts["classes"])
         self.raw: tuple[str, ...] = tuple(facts.get("raw", ()))  # names of the raw files of its table, in their places
         shape = {key: facts[key] for key in ("num_numeric", "num_ids", "num_categorical")}
-        module = build(
-            facts["model"], **shape, num_classes=len(self.classes), generator=torch.Generator().manual_seed(0)
-        )
+        image = facts.get("image")
+        classes, generator = len(self.classes), torch.Generator().manual_seed(0)
+        module = build(facts["model"], **shape, num_classes=classes, generator=generator, image=image)
         module.load_state_dict(load_tensors(artifact.file("model.safetensors")))
         self.module = module.to(device).eval()
         self._device = torch.device(device)
         self._autocast = precision == "bf16"
+        self._most = (BATCH_ROWS if image is None else BATCH_IMAGES)[self._device.type]
 
     def __call__(self, numeric: torch.Tensor, categorical: torch.Tensor) -> NDArray[np.float32]:
-        parts = []
+        return np.concatenate([part.cpu().numpy() for part in self._parts(numeric, categorical)])
+
+    def tensor(self, numeric: torch.Tensor, categorical: torch.Tensor) -> torch.Tensor:
+        """The same logits as a tensor on the predictor's device."""
+        return torch.cat(self._parts(numeric, categorical)).clone()  # not one of inference mode, which no graph takes
+
+    def _parts(self, numeric: torch.Tensor, categorical: torch.Tensor) -> list[torch.Tensor]:
+        """Of so many rows as fit a forward pass each; one empty part for no rows."""
+        parts = [torch.empty(0, len(self.classes), device=self._device)] if not len(numeric) else []
         with torch.inference_mode(), torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocast):
-            most = BATCH_ROWS[self._device.type]
-            for first in range(0, len(numeric), most):
-                rows = slice(first, first + most)
+            for first in range(0, len(numeric), self._most):
+                rows = slice(first, first + self._most)
                 logits = self.module(numeric[rows].to(self._device), categorical[rows].to(self._device))
-                parts.append(logits.float().cpu().numpy())
-        return np.concatenate(parts) if parts else np.empty((0, len(self.classes)), np.float32)
+                parts.append(logits.float())
+        return parts
 
 
 @lru_cache(maxsize=1)

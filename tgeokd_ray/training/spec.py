@@ -20,6 +20,7 @@ PLACES = (
     "logits",
     "ratios",
     "channel",
+    "live",
     "judges",
     "alone",
     "profile",
@@ -87,8 +88,9 @@ class RunSpec:
     labels of outer and valid rows are denoised. `exact_sums` takes the steps of float32 parameters in float64, so that
     the order of a sum, and with it the number of workers or of students side by side, is lost in the rounding. With
     `compile` the dense part of the network is compiled code; of a batch at most `micro_rows` rows of a worker are in
-    memory with their graph at once.
-    Without `measured` nothing is learned of the test rows.
+    memory with their graph at once. Images are moved by `augment` (`training.augment`); of rows as the student sees
+    them a teacher that is `live` is asked in every step, in place of stored logits. Without `measured` nothing is
+    learned of the test rows.
     `alone`: rows count for this student as for no other, so that it shares no pack. With `profile` some steps are
     profiled. `arguments()` is what the artifact's digest covers: all but PLACES.
     """
@@ -102,6 +104,7 @@ class RunSpec:
     logits: tuple[str, ...] = ()
     ratios: tuple[str, ...] = ()
     channel: str | None = None
+    live: str | None = None
     judges: tuple[str, ...] = ()
     splits: tuple[str, ...] = ("train",)
     fold: int = 0
@@ -117,6 +120,7 @@ class RunSpec:
     batch_rows: int = 1024
     micro_rows: int | None = None
     warm_up_steps: int = 0
+    lower_at: tuple[float, ...] = ()
     patience: int = 3
     metric: str = "auc"
     class_weights: str = "none"
@@ -124,6 +128,7 @@ class RunSpec:
     precision: str = "fp32"
     exact_sums: bool = False
     compile: bool = False
+    augment: str = "none"
     data_seed: int = 0
     model_seeds: tuple[int, ...] = (0,)
     ensemble: bool = False
@@ -154,6 +159,8 @@ class RunSpec:
         unused += ["fold", "folds"] if self.folds == 1 else []
         unused += ["micro_rows"] if self.micro_rows is None else []
         unused += ["compile"] if not self.compile else []
+        unused += ["lower_at"] if not self.lower_at else []
+        unused += ["augment"] if self.augment == "none" else []
         unused += ["held_out"] if not self.held_out else []
         unused += ["measured"] if self.measured else []
         unused += ["temperature"] if self.rule["kind"] == "labels" or self.choice is not None else []

@@ -33,13 +33,16 @@ Measures = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Schedule:
-    """Learning rates [R] float64, which rise in proportion to the step over the first `warm_up` steps."""
+    """Learning rates [R] float64, which rise in proportion to the step over the first `warm_up` steps, and from each
+    step of `lowered` on are a tenth of what they were."""
 
     rates: Tensor
     warm_up: int = 0
+    lowered: tuple[int, ...] = ()
 
     def __call__(self, step: int) -> Tensor:
-        return self.rates * min(1.0, (step + 1) / max(self.warm_up, 1))
+        rates = self.rates * min(1.0, (step + 1) / max(self.warm_up, 1))
+        return rates * 0.1 ** sum(step >= first for first in self.lowered)
 
     def take(self, students: Sequence[int]) -> Schedule:
         """The learning rates of these students alone."""

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from tgeokd_ray.errors import ConfigError, Problem
 from tgeokd_ray.tables.cards import LABEL, Card
+from tgeokd_ray.tables.digits import load_digits
 from tgeokd_ray.tables.readers import read_frames
 from tgeokd_ray.tables.regimes.damage import REGIONS, Damage, Damageable, Marks, Region, flip, marks
 from tgeokd_ray.tables.regimes.regime import Ints, Regime, Sizes, one_teacher, shuffled, student, teacher
@@ -136,14 +137,8 @@ def of_card(name: str, card: Card, files: Sequence[Path]) -> Regime:
 def digits(name: str) -> Regime:
     """`digits.both` or `digits.both.noisy`: 8 x 8 images; the teacher never saw 7, 8, 9; half the labels are wrong
     where the left half of an image holds more ink. ConfigError without scikit-learn."""
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError:
-        raise ConfigError(
-            f"the regime {name} needs scikit-learn", fix="pip install 'tgeokd_ray[dev]', or leave the regime out"
-        ) from None
-    pixels, labels = load_digits(return_X_y=True)
-    labels, ids, images = labels.astype(np.int64), np.arange(len(labels)), pixels.reshape(-1, 8, 8)
+    pixels, labels = load_digits(f"the regime {name}")
+    ids, images = np.arange(len(labels)), pixels.reshape(-1, 8, 8)
     heavy = images[:, :, :4].sum((1, 2)) > images[:, :, 4:].sum((1, 2))
     flipped, given = flip(heavy, 0.5, ids, labels, 10, seed=1)
     found = Marks(heavy, flipped, given, labels > 6)
