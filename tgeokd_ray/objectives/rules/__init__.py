@@ -35,18 +35,8 @@ __all__ = [
     "build_rule",
 ]
 
-RuleClass = (
-    type[Labels]
-    | type[Constant]
-    | type[ADA]
-    | type[WLS]
-    | type[Frozen]
-    | type[TGeoOneStep]
-    | type[TGeoShape]
-    | type[Given]
-)
-_CLASSES: tuple[RuleClass, ...] = (Labels, Constant, ADA, WLS, Frozen, TGeoOneStep, TGeoShape, Given)
-RULES: Mapping[str, RuleClass] = {rule.kind: rule for rule in _CLASSES}
+_CLASSES: tuple[type[Rule], ...] = (Labels, Constant, ADA, WLS, Frozen, TGeoOneStep, TGeoShape, Given)
+RULES: Mapping[str, type[Rule]] = {rule.kind: rule for rule in _CLASSES}
 
 
 def build_rule(kind: str, **options: Any) -> Rule:

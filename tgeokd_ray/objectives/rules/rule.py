@@ -5,8 +5,10 @@ N rows, M teachers, R students in the pack.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Protocol
+from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -14,20 +16,25 @@ from tgeokd_ray.errors import ConfigError
 from tgeokd_ray.objectives.points import Context, Points
 
 
-class Rule(Protocol):
+@dataclass(frozen=True)
+class Rule(ABC):
     """`kind` names the rule; `learned` says whether an outer step moves its parameters omega.
 
     `additive` says that teachers come on top of the label, whose weight is the same with and without them.
     """
 
     kind: ClassVar[str]
-    learned: ClassVar[bool]
-    additive: ClassVar[bool]
+    learned: ClassVar[bool] = False
+    additive: ClassVar[bool] = False
 
     def init(self, seeds: Sequence[int], num_classes: int, num_teachers: int) -> dict[str, Tensor]:
         """omega {name: [R, ...]}, one student per seed; {} for a rule without parameters. ConfigError for M = 0
         where the rule needs a teacher."""
+        del seeds, num_classes
+        require_teacher(self.kind, num_teachers)
+        return {}
 
+    @abstractmethod
     def weights(self, omega: Mapping[str, Tensor], points: Points, context: Context) -> Tensor:
         """Weights [R, N, 1 + M] >= 0 in the type of the student's logits; rows sum to 1 unless the rule says
         otherwise."""
