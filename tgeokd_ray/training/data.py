@@ -21,7 +21,7 @@ from tgeokd_ray.feed.reader import UnitReader
 from tgeokd_ray.feed.sampler import Sampler, oversampling_factors
 from tgeokd_ray.feed.table import EncodedTable, LogitsTable
 from tgeokd_ray.feed.wanted import Wanted
-from tgeokd_ray.objectives.settings import LEARNED_RULES
+from tgeokd_ray.objectives.settings import OUTER_RULES
 from tgeokd_ray.training.spec import RunSpec
 from tgeokd_ray.training.worker import Worker
 
@@ -74,9 +74,9 @@ class OuterStream:
 
 @dataclass(frozen=True)
 class RunData:
-    """Opened artifacts of a run and its feeds. `outer` is None where no rule learns; `class_means` [M, C, C] holds the
-    mean teacher distribution of the train rows of every class. With `held_out`, (fold, folds), the pass over valid is
-    over the train rows of that fold."""
+    """Opened artifacts of a run and its feeds. `outer` is None where no rule asks for such rows; `class_means`
+    [M, C, C] holds the mean teacher distribution of the train rows of every class. With `held_out`, (fold, folds), the
+    pass over valid is over the train rows of that fold."""
 
     table: EncodedTable
     logits: tuple[LogitsTable, ...]
@@ -126,16 +126,16 @@ def _channel(
 def all_wanted(spec: RunSpec) -> list[Wanted]:
     """All that `open_data` will ask for, also where there are no rows, which is refused there."""
     train = train_rows(spec)
-    outer = [outer_rows(spec, train.table)] if spec.rule["kind"] in LEARNED_RULES else []
+    outer = [outer_rows(spec, train.table)] if spec.rule["kind"] in OUTER_RULES else []
     return [train, valid_rows(spec, train.table), Wanted(train.table, ("test",)), *outer]
 
 
-def open_data(spec: RunSpec, worker: Worker, source: Source, *, learned: bool) -> RunData:
+def open_data(spec: RunSpec, worker: Worker, source: Source, *, outer: bool) -> RunData:
     """Open the artifacts that `spec` names and set up the feeds; DataError for a split without rows."""
     train = train_rows(spec)
     table, logits = train.table, train.logits
     valid = () if spec.held_out else ("valid",)
-    for split in (*spec.splits, *valid, "test", *((spec.outer_split,) if learned else ())):
+    for split in (*spec.splits, *valid, "test", *((spec.outer_split,) if outer else ())):
         if not table.splits.get(split):
             raise DataError(
                 f"split {split!r} of table {table.label} has no rows, and run {spec.name} needs them",
@@ -161,7 +161,7 @@ def open_data(spec: RunSpec, worker: Worker, source: Source, *, learned: bool) -
         table=table,
         logits=logits,
         train=feed(train, spec.batch_rows, spec.data_seed, repeats),
-        outer=OuterStream(feed(outer_rows(spec, table), most, spec.data_seed + OUTER_SEED)) if learned else None,
+        outer=OuterStream(feed(outer_rows(spec, table), most, spec.data_seed + OUTER_SEED)) if outer else None,
         passes={split: feed(wanted, spec.evaluation_rows, 0) for split, wanted in passes.items()},
         class_means=_class_means(logits, source, len(table.classes)),
         evaluation_rows=spec.evaluation_rows,

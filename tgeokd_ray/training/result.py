@@ -48,7 +48,7 @@ def measure(pack: Pack, problem: Problem, state: State, data: RunData, worker: W
         evaluate(problem, theta, data.sequential(split), worker, table.negative, **how) for split in ("valid", "test")
     )
     ratio = None
-    if data.logits and not problem.rule.labels_only:
+    if data.logits and not problem.rule.labels_only and not problem.rule.needs:  # of a step: the history has theirs
         ratio = summarise_ratio(problem, theta, omega, data.train.batches(0), worker)
         ratio = ratio.together() if as_one else ratio
     runs = []

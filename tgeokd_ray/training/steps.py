@@ -20,6 +20,7 @@ from tgeokd_ray.objectives.short_axis import total
 from tgeokd_ray.objectives.ways import Way
 from tgeokd_ray.training import spread
 from tgeokd_ray.training.batch import Batch, part
+from tgeokd_ray.training.needs import Moment, met
 from tgeokd_ray.training.passes import Passes, rounded
 from tgeokd_ray.training.problem import Problem
 from tgeokd_ray.training.profile import region
@@ -121,21 +122,24 @@ class Step:
         bilevel = outer is not None and problem.rule.learned
         theta, omega = problem.leaves(state.theta), problem.leaves(state.omega, moved=bilevel)
         chunks = passes.chunks(inner)
+        context = Context(progress=progress, generator=None, mean=worker.global_mean)
+        rate = self.learning_rate(state.step)
         with region("forward"), torch.set_grad_enabled(len(chunks) == 1):
             at = passes.at(theta, inner, masks) if bilevel and len(chunks) == 1 else None
             seen = [problem.logits(theta, *part(inner, masks, c), once=not bilevel) for c in chunks if at is None]
             logits = at.logits if at is not None else seen[0] if len(seen) == 1 else torch.cat(seen, 1)
-            losses = problem.losses(logits, inner)
+            losses = problem.losses(logits, inner, context)
         points = problem.points(logits, inner)
-        context = Context(progress=progress, generator=None, mean=worker.global_mean)
+        if problem.rule.needs:
+            with region("needs"):
+                points = met(Moment(passes, state.theta, theta, inner, outer, masks, rate, points, context))
         with region("ratio"), torch.set_grad_enabled(bilevel):
             ratio = problem.mixture(omega, points, inner, context)
         with region("gradient"):
-            batch = Batch(theta, inner, masks, ratio.detach(), points.row_weights)
+            batch = Batch(theta, inner, masks, ratio.detach(), points.row_weights, context)
             way = passes.way(batch, losses, at) if bilevel else passes.gradient(batch, losses)
             gradients = way.gradients
         weight = points.row_weights.sum()
-        rate = self.learning_rate(state.step)
         with region("measures"):
             measures = self._measures(losses, ratio, points)
         with region("exchange"):
