@@ -6,7 +6,7 @@ N rows, M teachers.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from tgeokd_ray.pipeline.references import (
     read_ratios,
     reference_weights,
 )
+from tgeokd_ray.pipeline.rivals import RIVALS, refused
 from tgeokd_ray.tables.cards import Card, load_card
 from tgeokd_ray.tables.inputs import raw_files
 from tgeokd_ray.tables.regimes.catalogue import build, table_of
@@ -82,7 +83,8 @@ class StudyCell:
     def _run(self, cell: Cell) -> dict[str, Any]:
         regime = self._regime(cell.dataset)
         written = write(regime, cell.seed, Path(self.folder) / cell.name)
-        job, card = self._job(cell, written)
+        out = refused(self.rules, len(regime.classes))
+        job, card = self._job(cell, written, out)
         engine = LocalEngine("cpu", job.threads)
         folder = Path(self.root) / "runs" / cell.name
         chain = Chain(job, card, Path(self.root), folder, lambda: engine, Silent())
@@ -103,6 +105,7 @@ class StudyCell:
             "metric": job.metric,
             "students": [_figures(run) for run in done if "mean_logit" not in run.metrics],
             "ratio": agreement(done, row_ids, weights, regime),
+            "refused": out,
         }
 
     def _regime(self, dataset: str) -> Regime:
@@ -112,8 +115,9 @@ class StudyCell:
         card = load_card(self.cards[table])
         return build(dataset, card, raw_files(card, self.data[table]))
 
-    def _job(self, cell: Cell, written: Written) -> tuple[Job, Card]:
-        rivals = [rule for rule in self.rules if rule in ("ada", "wls", "frozen")]
+    def _job(self, cell: Cell, written: Written, out: Collection[str]) -> tuple[Job, Card]:
+        """The job of a cell, without the rivals that are `out`, and its card."""
+        rivals = [rule for rule in self.rules if rule in RIVALS and rule not in out]
         grid = [f"distill.constants={list(CONSTANTS)}", f"distill.more_temperatures={list(TEMPERATURES)}"]
         settings = [*grid, f"distill.rivals={rivals}", *self.settings]  # the last one wins
         options = {"card": str(written.card), "data": [str(written.rows)], "root": self.root, "seed": cell.seed}

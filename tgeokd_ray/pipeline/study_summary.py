@@ -25,14 +25,15 @@ def summarise(cells: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]],
 
     A row compares a rule with the constant chosen on the same seeds, `nll_vs_constant` with its 95 % interval by
     Student's t over the seeds (null for one seed); `tgeo.each` is the learner when each seed chooses alone. The
-    reference comes first. A dataset with a seed that failed is told by the seeds that are left.
+    reference comes first. A rule that is undefined on a dataset has a row without figures, and the reason as
+    `refused`, which is null elsewhere. A dataset with a seed that failed is told by the seeds that are left.
     """
     rows: list[dict[str, Any]] = []
     failed = [f"{cell['dataset']}, seed {cell['seed']}: {cell['error']}" for cell in cells if "error" in cell]
     for dataset in dict.fromkeys(cell["dataset"] for cell in cells):
         own = [cell for cell in cells if cell["dataset"] == dataset and "error" not in cell]
         if own:
-            rows += _dataset(dataset, own)
+            rows += [*_dataset(dataset, own), *_refused(dataset, own[0])]
         for cell in own:
             lost = (student for student in cell["students"] if "error" in student)
             failed += [f"{dataset}, seed {cell['seed']}, {one['name']}: {one['error']}" for one in lost]
@@ -82,7 +83,16 @@ def _dataset(dataset: str, cells: Sequence[Mapping[str, Any]]) -> Iterator[dict[
         gain = None if reference is None else _against("nll", reference, constant)["nll_vs_constant"]
         row["oracle_vs_constant"] = gain
         row["correlation"] = _correlations(cells) if rule == LEARNED else None
+        row["refused"] = None
         yield row
+
+
+def _refused(dataset: str, cell: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Rows of the rules that say nothing of this dataset: the same for every seed."""
+    figures = [name + end for name in FIGURES for end in ("", "_vs_constant", "_low", "_high")]
+    nothing = dict.fromkeys([*figures, "low", "high", "oracle_vs_constant", "correlation"])
+    for rule, reason in cell.get("refused", {}).items():
+        yield {"dataset": dataset, "rule": rule, "seeds": 0, "chosen": "", **nothing, "refused": reason}
 
 
 def _options(cells: Sequence[Mapping[str, Any]]) -> dict[str, dict[tuple[Any, ...], list[Figures]]]:
