@@ -21,6 +21,7 @@ from tgeokd_ray.events import Silent
 from tgeokd_ray.pipeline.chain import Chain
 from tgeokd_ray.pipeline.denoising import denoises, denoising_plan
 from tgeokd_ray.pipeline.engine import LocalEngine
+from tgeokd_ray.pipeline.other_teachers import OTHER_TEACHERS, RECALIBRATED, judges, recalibrated, stacked, taught_by
 from tgeokd_ray.pipeline.plans import AllAtOnce, StudentsPlan, students_plan
 from tgeokd_ray.pipeline.references import (
     REFERENCE,
@@ -100,6 +101,9 @@ class StudyCell:
         done = self._trained(plan, chain, table, logits)
         if ONE_STEP in self.rules:
             done += self._trained(_in_one_step(plan, chain, table, logits), chain, table, logits)[-1:]
+        for rule in (one for one in OTHER_TEACHERS if one in self.rules):
+            other = self._other_teachers(rule, plan, chain, table, logits)
+            done += self._trained(taught_by(plan, rule, other), chain, table, logits)[1:]
         done += engine.train(AllAtOnce(self._permuted(plan, done, table, cell)), Silent())
         return {
             "metric": job.metric,
@@ -144,6 +148,19 @@ class StudyCell:
             return engine.train(plan, Silent())
         denoising = denoising_plan(plan, chain.card.name)
         return denoising.told(engine.train(denoising, Silent()))[1]
+
+    def _other_teachers(
+        self, rule: str, plan: StudentsPlan, chain: Chain, table: Artifact, logits: Sequence[Artifact]
+    ) -> list[Artifact]:
+        """Logits of the teachers that a control has in place of those that are there."""
+        name = f"{chain.card.name}-{rule}"
+        if rule == RECALIBRATED:
+            return recalibrated(chain.root, name, table, logits)
+        runs = chain.engine().train(AllAtOnce(judges(plan.controls[0], chain.card.name)), Silent())
+        for run in runs:
+            if run.error is not None:
+                raise run.error
+        return stacked(chain.root, name, table, logits, [open_artifact(Path(run.artifact)) for run in runs])
 
     def _permuted(
         self, plan: StudentsPlan, done: Sequence[Finished], table: Artifact, cell: Cell

@@ -11,11 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tgeokd_ray.metrics.intervals import paired_difference
+from tgeokd_ray.pipeline.other_teachers import OTHER_TEACHERS
 from tgeokd_ray.pipeline.references import REFERENCE
 from tgeokd_ray.training.spec import HIGHER_IS_BETTER
 
 FIGURES = ("nll", "auc", "accuracy")
 CONSTANT, LEARNED, EACH = "constant", "tgeo", "tgeo.each"
+OF_CONSTANTS = (CONSTANT, *OTHER_TEACHERS)  # a constant is chosen for each of them
 NOTHING = 1e-4  # nats
 Figures = Mapping[str, Any]
 
@@ -113,8 +115,8 @@ def _choices(student: Mapping[str, Any], metric: str) -> Iterator[tuple[str, tup
     name, _, temperature = student["name"].partition("-tau")
     tau = (f"tau {temperature}",) if temperature else ()
     if "choice" not in student:
-        rule = CONSTANT if name.startswith("constant-") else name
-        value = (name.removeprefix("constant-"),) if rule == CONSTANT else ()
+        rule = next((one for one in OF_CONSTANTS if name.startswith(f"{one}-")), name)
+        value = (name.removeprefix(f"{rule}-"),) if rule in OF_CONSTANTS else ()
         yield rule, (*value, *tau), student
         return
     yield EACH, ("each seed alone",), student

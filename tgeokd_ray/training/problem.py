@@ -106,7 +106,8 @@ class Problem:
     def sources(self, rows: Rows) -> Sources:
         """What the losses of these rows are made of."""
         teachers = rows.logits if self.class_means.shape[0] else None
-        return Sources(rows.labels, teachers, self.temperature, self.row_weights(rows), rows.covered)
+        weights = None if self.rule.distils else self.row_weights(rows)  # KD compares no rows
+        return Sources(rows.labels, teachers, self.temperature, weights, rows.covered)
 
     def outer_loss(self, theta: Tensors, rows: Rows) -> Tensor:
         """Cross-entropy of the outer rows (paper, eq. 4), with a channel to denoised labels: weighted mean over the
