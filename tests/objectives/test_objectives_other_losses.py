@@ -36,19 +36,19 @@ class TestDKD:
         """KD = TCKD + (1 - p) NCKD: from alpha TCKD and beta NCKD alone, at each student's temperature."""
         points = make_points(rows=20, classes=5, teachers=teachers)
         known = sources_of(points)
-        target = DKD(1.0, 0.0).distillation(points.student_logits, known, ALONE)
-        others = DKD(0.0, 1.0).distillation(points.student_logits, known, ALONE)
+        target = DKD(alpha=1.0, beta=0.0).distillation(points.student_logits, known, ALONE)
+        others = DKD(alpha=0.0, beta=1.0).distillation(points.student_logits, known, ALONE)
         assert target.shape == (2, 20, teachers)
         softened = points.teacher_logits.unsqueeze(0) / TEMPERATURES.reshape(-1, 1, 1, 1)
         own = softened.softmax(-1).gather(-1, points.labels.reshape(1, -1, 1, 1).expand(2, 20, teachers, 1)).squeeze(-1)
         torch.testing.assert_close(target + (1 - own) * others, kd(points), rtol=1e-12, atol=1e-13)
-        both = DKD(0.3, 4.0).distillation(points.student_logits, known, ALONE)
+        both = DKD(alpha=0.3, beta=4.0).distillation(points.student_logits, known, ALONE)
         torch.testing.assert_close(both, 0.3 * target + 4 * others, rtol=1e-12, atol=1e-13)
 
     def test_by_its_definition(self) -> None:
         points = make_points(rows=8, classes=4, teachers=1, students=1)
         label = points.labels
-        found = DKD(0.0, 1.0).distillation(points.student_logits, sources_of(points, 2.0), ALONE)[0, :, 0]
+        found = DKD(alpha=0.0, beta=1.0).distillation(points.student_logits, sources_of(points, 2.0), ALONE)[0, :, 0]
         for i in range(8):
             rest = [c for c in range(4) if c != label[i]]
             teacher, student = (
@@ -60,7 +60,7 @@ class TestDKD:
     def test_a_row_without_a_label_has_kd(self) -> None:
         points = make_points(rows=6, classes=4)
         hidden = replace(points, labels=points.labels.index_fill(0, torch.tensor([1, 4]), -1))
-        found = DKD(2.0, 5.0).distillation(points.student_logits, sources_of(hidden), ALONE)
+        found = DKD(alpha=2.0, beta=5.0).distillation(points.student_logits, sources_of(hidden), ALONE)
         torch.testing.assert_close(found[:, [1, 4]], kd(points)[:, [1, 4]], rtol=1e-12, atol=1e-13)
         assert (found[:, [0, 2]] - kd(points)[:, [0, 2]]).abs().min() > 1e-3
 
@@ -96,7 +96,7 @@ class TestDIST:
 
     def test_by_its_definition(self) -> None:
         points = make_points(rows=7, classes=4, teachers=2)
-        found = DIST(2.0, 3.0).distillation(points.student_logits, sources_of(points), ALONE)
+        found = DIST(beta=2.0, gamma=3.0).distillation(points.student_logits, sources_of(points), ALONE)
         weights = points.row_weights
         for r, tau in enumerate(TEMPERATURES.tolist()):
             for m in range(2):
@@ -123,7 +123,9 @@ class TestDIST:
     def test_of_two_classes_the_rows_alone_teach(self) -> None:
         points = make_points(rows=9, classes=2, teachers=1, students=1)
         logits = points.student_logits.requires_grad_()
-        both, rows = (DIST(beta, 2.0).distillation(logits, sources_of(points, 1.0), ALONE) for beta in (2.0, 0.0))
+        both, rows = (
+            DIST(beta=beta, gamma=2.0).distillation(logits, sources_of(points, 1.0), ALONE) for beta in (2.0, 0.0)
+        )
         torch.testing.assert_close((both - rows).round(), both - rows, rtol=0, atol=1e-9)
         slopes = [torch.autograd.grad(losses.sum(), logits)[0] for losses in (both, rows)]
         torch.testing.assert_close(*slopes, rtol=0, atol=1e-9)
@@ -132,7 +134,7 @@ class TestDIST:
     def test_nothing_is_said_where_nothing_varies(self) -> None:
         logits = torch.zeros(1, 4, 3).double().requires_grad_()
         known = Sources(torch.zeros(4, dtype=torch.int64), torch.zeros(4, 1, 3).double(), 1.0)
-        losses = DIST(1.0, 1.0).distillation(logits, known, ALONE)
+        losses = DIST(beta=1.0, gamma=1.0).distillation(logits, known, ALONE)
         assert losses.tolist() == [[[2.0]] * 4]
         assert (torch.autograd.grad(losses.sum(), logits)[0] == 0).all()
 
@@ -187,11 +189,13 @@ def test_each_student_of_a_pack_has_its_own_loss() -> None:
 
 
 @pytest.mark.parametrize("rule", [DKD(), DIST()], ids=lambda rule: rule.kind)
-def test_other_losses_come_on_top_of_the_label(rule: Rule) -> None:
-    weights = rule.weights({}, make_points(teachers=4), ALONE)
-    assert (weights[..., 0] == 1).all()
-    assert (weights[..., 1:] == 0.25).all()
-    assert rule.additive
+def test_other_losses_have_a_constant_weight(rule: Rule) -> None:
+    points = make_points(teachers=4)
+    assert torch.equal(rule.weights({}, points, ALONE), Constant(0.5).weights({}, points, ALONE))
+    other = build_rule(rule.kind, value=0.2).weights({}, points, ALONE)
+    assert torch.equal(other, Constant(0.2).weights({}, points, ALONE))
+    with pytest.raises(ConfigError, match=r"value must be in \[0, 1\]; got 1.5"):
+        build_rule(rule.kind, value=1.5)
     for wrong in (-1, True, float("inf")):
         with pytest.raises(ConfigError, match="must be finite and >= 0"):
             build_rule(rule.kind, beta=wrong)

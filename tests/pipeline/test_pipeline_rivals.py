@@ -44,7 +44,10 @@ def test_a_job_knows_the_rivals_that_there_are() -> None:
 
 def test_rules_that_learn_from_outer_rows_do_not_train_on_them() -> None:
     found = controls(3, "distill.fusion.every=5", "distill.fusion.warm_up=0.1", "distill.fusion.batch_rows=77")
-    for rule in RIVALS:
+    for rule in ("dkd", "dist"):
+        assert {name for name in found if name.startswith(rule)} == {f"{rule}-{v:g}" for v in (0.25, 0.5, 0.75, 0.9, 1)}
+        assert found[f"{rule}-0.25"].rule == {"kind": rule, "value": 0.25}
+    for rule in (one for one in RIVALS if one in found):
         assert found[rule].splits == (("train",) if rule in ("rw", "bikd") else ("train", "outer")), rule
     rw, bikd = found["rw"].fusion, found["bikd"].fusion
     assert (rw.every, rw.warm_up, rw.look_ahead, rw.batch_rows) == (1, 0.0, 1, 77), "a virtual step at every step"
@@ -53,7 +56,7 @@ def test_rules_that_learn_from_outer_rows_do_not_train_on_them() -> None:
     assert {"rw"} in together
     assert {"mgda"} in together
     assert {"bikd"} in together
-    assert {"constant-0.5", "anl", "dkd", "dist"} < max(together, key=len)
+    assert {"constant-0.5", "anl", "dkd-1", "dist-0.9"} < max(together, key=len)
 
 
 def test_a_job_refuses_what_is_undefined_before_anything_is_trained() -> None:
@@ -89,6 +92,7 @@ def test_a_study_of_all_rivals_has_a_row_for_each_and_the_reason_where_one_says_
         assert 0.3 < row["nll"] < 3, rule
         assert row["refused"] is None
     assert len({row["nll"] for row in rows.values()}) == len(rows), "no two rules are one"
+    assert rows["dkd"]["chosen"] == "0.5"
     stored = pq.read_table(tmp_path / "s" / "study.parquet").to_pylist()
     assert [row["refused"] for row in stored if row["rule"] == "ada"] == ["it says nothing here"]
     study_table(results, Console(width=220))

@@ -15,6 +15,8 @@ EMBEDDING_KINDS = ("dense", "sgd", "adagrad", "rowwise_adagrad", "lazy_adam")
 LEARNED_RULES = frozenset({"tgeo_one_step", "tgeo_shape", "bikd"})
 # What a step brings for rules that ask it for more than the batch's logits and labels.
 NEEDS = {"rw": ("outer_slopes",), "mgda": ("gradient_products",)}
+# Rules that have another loss than KD, at a constant weight.
+OTHER_LOSSES = ("dkd", "dist")
 # Rules whose steps need outer rows.
 OUTER_RULES = LEARNED_RULES | {"rw"}
 

@@ -11,7 +11,7 @@ from tgeokd_ray.artifacts import Artifact, latest
 from tgeokd_ray.config.job import Distill, Job, Model, Optimizer, Training
 from tgeokd_ray.errors import ConfigError, Problem
 from tgeokd_ray.objectives.settings import OptimizerSpec
-from tgeokd_ray.pipeline.rivals import check_rivals, options
+from tgeokd_ray.pipeline.rivals import check_rivals, runs_of
 from tgeokd_ray.training.spec import HIGHER_IS_BETTER, Candidate, Choice, Finished, Fusion, RunSpec
 
 LEVELS = (0.05, 0.95)
@@ -202,7 +202,8 @@ def students_plan(
         controls += each(_constant_name(value), {"kind": "constant", "value": value})
     check_rivals(job, table)
     for rival in distill.rivals:
-        controls += each(rival, {"kind": rival}, **options(rival, _fusion(job)))
+        for name, rule, changes in runs_of(rival, distill, _fusion(job)):
+            controls += each(name, rule, **changes)
     grid = Grid(distill.strengths, distill.shifts, distill.margin, distill.halving)
     network = {name: getattr(distill.fusion, name) for name in ("features", "disagreement", "hidden")}
     first = distill.temperatures[0]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from tgeokd_ray.artifacts import Artifact
-from tgeokd_ray.config.job import Job
+from tgeokd_ray.config.job import Distill, Job
 from tgeokd_ray.errors import ConfigError, Problem
-from tgeokd_ray.objectives.settings import NEEDS, OUTER_RULES, undefined
+from tgeokd_ray.objectives.settings import NEEDS, OTHER_LOSSES, OUTER_RULES, undefined
 from tgeokd_ray.training.spec import Fusion
 
 RIVALS = ("ada", "wls", "frozen", "anl", "rw", "mgda", "bikd", "dkd", "dist")
@@ -34,13 +34,17 @@ def check_rivals(job: Job, table: Artifact) -> None:
         raise ConfigError(problems, fix="leave the rule out of distill.rivals")
 
 
-def options(rule: str, fusion: Fusion) -> Mapping[str, Any]:
-    """What the spec of a rival's student has otherwise than a constant's.
+def runs_of(rule: str, distill: Distill, fusion: Fusion) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """Name and rule of each student of a rival, and what its spec has otherwise than a constant's.
 
-    A rule that learns from outer rows takes them for that, and trains on train rows alone: all see the same rows. One
-    step ahead; where a virtual step weighs the rows, an outer batch comes with every step.
+    A rule with another loss has a student for each constant of the job. One that learns from outer rows takes them for
+    that, and trains on train rows alone: all see the same rows. It looks one step ahead; where a virtual step weighs
+    the rows, an outer batch comes with every step.
     """
+    if rule in OTHER_LOSSES:
+        return [(f"{rule}-{value:g}", {"kind": rule, "value": value}, {}) for value in distill.constants]
     if rule not in OUTER_RULES:
-        return {}
+        return [(rule, {"kind": rule}, {})]
     ahead = replace(fusion, look_ahead=1)
-    return {"splits": ("train",), "fusion": replace(ahead, every=1, warm_up=0.0) if rule in NEEDS else ahead}
+    ahead = replace(ahead, every=1, warm_up=0.0) if rule in NEEDS else ahead
+    return [(rule, {"kind": rule}, {"splits": ("train",), "fusion": ahead})]

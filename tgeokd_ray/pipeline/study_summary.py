@@ -11,13 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tgeokd_ray.metrics.intervals import paired_difference
+from tgeokd_ray.objectives.settings import OTHER_LOSSES
 from tgeokd_ray.pipeline.other_teachers import OTHER_TEACHERS
 from tgeokd_ray.pipeline.references import REFERENCE
 from tgeokd_ray.training.spec import HIGHER_IS_BETTER
 
 FIGURES = ("nll", "auc", "accuracy")
 CONSTANT, LEARNED, EACH = "constant", "tgeo", "tgeo.each"
-OF_CONSTANTS = (CONSTANT, *OTHER_TEACHERS)  # a constant is chosen for each of them
+OF_CONSTANTS = (CONSTANT, *OTHER_TEACHERS, *OTHER_LOSSES)  # a constant is chosen for each of them
 NOTHING = 1e-4  # nats
 Figures = Mapping[str, Any]
 

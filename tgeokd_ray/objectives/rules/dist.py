@@ -7,16 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import inf
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from tgeokd_ray.objectives.losses import Sources
-from tgeokd_ray.objectives.options import Check, is_number, require
+from tgeokd_ray.objectives.options import require
 from tgeokd_ray.objectives.points import Context, Points, row_shares
-from tgeokd_ray.objectives.rules.rule import Rule, label_and_teachers
+from tgeokd_ray.objectives.rules.rule import Rule, everywhere, level_shares, other_loss_checks
 from tgeokd_ray.objectives.short_axis import softmax
 
 SMALLEST = 1e-8  # product of two lengths: below, nothing is said of a correlation
@@ -24,29 +23,28 @@ SMALLEST = 1e-8  # product of two lengths: below, nothing is said of a correlati
 
 @dataclass(frozen=True)
 class DIST(Rule):
-    """GT + tau^2 (beta inter + gamma intra) in place of a mixture (Huang et al., NeurIPS 2022, eq. 10).
+    """Relations in a constant mixture: tau^2 (beta inter + gamma intra) for KD (Huang et al., NeurIPS 2022, eq. 10).
 
     Both are 1 - Pearson's correlation of softened probabilities of student and teacher: `inter` over the classes of a
     row, `intra` over the rows of the global batch that the teacher scored, by their weights, mean over the classes;
     every row carries it. Neither minds an affine change with a positive factor. Of two classes `inter` is 0 or 2 and
-    teaches nothing. M teachers have their part / M.
+    teaches nothing. `value` is the teachers' weight, in equal parts: 1/2 is the sum with GT of the paper, halved.
     """
 
+    value: float = 0.5
     beta: float = 2.0
     gamma: float = 2.0
 
     kind: ClassVar[str] = "dist"
-    additive: ClassVar[bool] = True
     loss: ClassVar[str] = "dist"
     whole_batch: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        named = {"beta": self.beta, "gamma": self.gamma}
-        require(self.kind, [Check(n, "finite and >= 0", v, is_number(v) and 0 <= v < inf) for n, v in named.items()])
+        require(self.kind, other_loss_checks(self.value, beta=self.beta, gamma=self.gamma))
 
     def weights(self, omega: Mapping[str, Tensor], points: Points, context: Context) -> Tensor:
         del omega, context
-        return label_and_teachers(points)
+        return everywhere(level_shares(self.value, points), points)
 
     def distillation(self, student_logits: Tensor, sources: Sources, context: Context) -> Tensor:
         assert sources.teachers is not None

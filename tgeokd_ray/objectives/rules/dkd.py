@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import inf
 from typing import ClassVar, NamedTuple
 
 import torch
@@ -12,32 +11,31 @@ from torch import Tensor
 
 from tgeokd_ray.errors import ConfigError
 from tgeokd_ray.objectives.losses import Sources
-from tgeokd_ray.objectives.options import Check, is_number, require
+from tgeokd_ray.objectives.options import require
 from tgeokd_ray.objectives.points import Context, Points
-from tgeokd_ray.objectives.rules.rule import Rule, label_and_teachers, require_teacher
+from tgeokd_ray.objectives.rules.rule import Rule, everywhere, level_shares, other_loss_checks, require_teacher
 from tgeokd_ray.objectives.settings import undefined
 from tgeokd_ray.objectives.short_axis import log_softmax, total
 
 
 @dataclass(frozen=True)
 class DKD(Rule):
-    """Decoupled KD: GT + tau^2 (alpha TCKD + beta NCKD) in place of a mixture (Zhao et al., CVPR 2022, eq. 7).
+    """Decoupled KD in a constant mixture: tau^2 (alpha TCKD + beta NCKD) for KD (Zhao et al., CVPR 2022, eq. 7).
 
     TCKD is the KL of (class of the label, all others) from teacher to student, NCKD that of the other classes among
     themselves; KD is `TCKD + (1 - p) NCKD`, p the teacher's probability of the label (eq. 6), and stands where a row
-    has no label. M teachers have their part / M.
+    has no label. `value` is the teachers' weight, in equal parts: 1/2 is the sum with GT of the paper, halved.
     """
 
+    value: float = 0.5
     alpha: float = 1.0
     beta: float = 8.0
 
     kind: ClassVar[str] = "dkd"
-    additive: ClassVar[bool] = True
     loss: ClassVar[str] = "dkd"
 
     def __post_init__(self) -> None:
-        named = {"alpha": self.alpha, "beta": self.beta}
-        require(self.kind, [Check(n, "finite and >= 0", v, is_number(v) and 0 <= v < inf) for n, v in named.items()])
+        require(self.kind, other_loss_checks(self.value, alpha=self.alpha, beta=self.beta))
 
     def init(self, seeds: Sequence[int], num_classes: int, num_teachers: int) -> dict[str, Tensor]:
         """ConfigError for two classes, of which NCKD knows nothing, and without a teacher."""
@@ -50,7 +48,7 @@ class DKD(Rule):
 
     def weights(self, omega: Mapping[str, Tensor], points: Points, context: Context) -> Tensor:
         del omega, context
-        return label_and_teachers(points)
+        return everywhere(level_shares(self.value, points), points)
 
     def distillation(self, student_logits: Tensor, sources: Sources, context: Context) -> Tensor:
         del context

@@ -8,12 +8,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import ClassVar
 
 from torch import Tensor
 
 from tgeokd_ray.errors import ConfigError
 from tgeokd_ray.objectives.losses import Sources, distillation
+from tgeokd_ray.objectives.options import Check, is_number
 from tgeokd_ray.objectives.points import Context, Points
 
 KD = "kd"
@@ -77,9 +79,7 @@ def require_teacher(kind: str, num_teachers: int) -> None:
         )
 
 
-def label_and_teachers(points: Points) -> Tensor:
-    """Weights [R, N, 1 + M] of additive sources: 1 on the label, 1 on the teachers in equal parts."""
-    num_teachers = points.num_teachers
-    shares = points.student_logits.new_full((1 + num_teachers,), 1 / max(num_teachers, 1))
-    shares[0] = 1
-    return everywhere(shares, points)
+def other_loss_checks(value: float, **factors: float) -> list[Check]:
+    """What a rule keeps that has another loss at a constant weight: `value` in [0, 1], finite factors >= 0."""
+    share = Check("value", "in [0, 1]", value, is_number(value) and 0 <= value <= 1)
+    return [share, *(Check(n, "finite and >= 0", v, is_number(v) and 0 <= v < inf) for n, v in factors.items())]
