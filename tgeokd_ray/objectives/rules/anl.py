@@ -14,7 +14,7 @@ from tgeokd_ray.objectives.rules.rule import Rule, everywhere, level_shares
 
 @dataclass(frozen=True)
 class ANL(Rule):
-    """Teacher annealing: the constant `1 - t / T` of step t of T (Clark et al., ACL 2019, section 3.3).
+    """Teacher annealing: the constant `1 - t / T` of step t of T (Clark et al., ACL 2019, "teacher annealing").
 
     All teacher at the first step, all label after the last one. M teachers have their part / M.
     """

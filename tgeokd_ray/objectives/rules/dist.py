@@ -23,7 +23,7 @@ SMALLEST = 1e-8  # product of two lengths: below, nothing is said of a correlati
 
 @dataclass(frozen=True)
 class DIST(Rule):
-    """Relations in a constant mixture: tau^2 (beta inter + gamma intra) for KD (Huang et al., NeurIPS 2022, eq. 10).
+    """Relations in a constant mixture: tau^2 (beta inter + gamma intra) for KD (Huang et al., NeurIPS 2022).
 
     Both are 1 - Pearson's correlation of softened probabilities of student and teacher: `inter` over the classes of a
     row, `intra` over the rows of the global batch that the teacher scored, by their weights, mean over the classes;
