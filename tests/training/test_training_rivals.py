@@ -205,6 +205,20 @@ def test_every_rival_trains_and_packs_end_as_alone(small) -> None:  # type: igno
         assert 0 <= one.metrics["history"][0]["ratio"] < 1
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_several_teachers_share_what_one_has(small, kind: str) -> None:  # type: ignore[no-untyped-def]
+    """Two teachers of one opinion: the student of one, but for the networks of BiKD, which have an input for each."""
+    options: dict[str, object] = {"precision": "fp64", "epochs": 1, "fusion": EVERY_STEP, "rule": {"kind": kind}}
+    logits = str(small.logits.path)
+    one, two = run(small.spec("one", **options), small.spec("two", logits=(logits, logits), **options))
+    assert two.error is None
+    if kind in ("bikd", "rw"):  # each source has a weight of its own
+        return
+    found, wanted = model(two), model(one)
+    for name, value in wanted.items():
+        torch.testing.assert_close(found[name], value, rtol=0, atol=1e-10)
+
+
 @pytest.mark.timeout(180)
 def test_two_processes_end_where_one_does(small, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     """Through gloo, with dropout: the same parameters, and one artifact on both ranks."""

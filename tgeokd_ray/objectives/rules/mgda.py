@@ -18,7 +18,7 @@ from tgeokd_ray.objectives.rules.rule import Rule
 class MGDA(Rule):
     """One ratio for a batch: `clip(<g - h, g> / |g - h|^2, 0, 1)`, g and h the gradients of labels and of teachers.
 
-    The point of least norm between the two (Desideri, 2012; Sener & Koltun, NeurIPS 2018), so that a step makes
+    The point of least norm between the two (Desideri, 2012; Sener & Koltun, NeurIPS 2018): along it a small step makes
     neither loss worse. h is the gradient with all weight on the M teachers, in equal parts; rows that lack a label or a
     teacher are in both ends what they are under any rule. 0 where g and h are the same.
     """
