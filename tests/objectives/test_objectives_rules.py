@@ -13,7 +13,7 @@ from tgeokd_ray.errors import ConfigError
 from tgeokd_ray.objectives.fusion import FusionNetwork
 from tgeokd_ray.objectives.geometry import FEATURES
 from tgeokd_ray.objectives.points import Context, Points
-from tgeokd_ray.objectives.rules import ADA, RULES, Constant, Frozen, Labels, Rule, TGeoOneStep, build_rule
+from tgeokd_ray.objectives.rules import ADA, ANL, RULES, Constant, Frozen, Labels, Rule, TGeoOneStep, build_rule
 from tgeokd_ray.objectives.stacking import stack
 
 CONTEXT = Context(progress=0.25)
@@ -23,6 +23,7 @@ ALL_RULES: list[Rule] = [
     Constant(0.7),
     Constant(1.0),
     ADA(),
+    ANL(),
     Frozen(),
     Frozen("label_aligned", 5),
     *[TGeoOneStep(name, 8, centred, 0.3) for name in FEATURES for centred in (True, False)],
@@ -161,7 +162,7 @@ def test_build_rule() -> None:
     assert build_rule("frozen", hidden=4) == Frozen(hidden=4)
     assert build_rule("tgeo_one_step", features="paper", centred=False) == TGeoOneStep("paper", centred=False)
     assert {kind: rule.kind for kind, rule in RULES.items()} == {kind: kind for kind in RULES}
-    assert [kind for kind, rule in RULES.items() if rule.learned] == ["tgeo_one_step", "tgeo_shape"]
+    assert [kind for kind, rule in RULES.items() if rule.learned] == ["bikd", "tgeo_one_step", "tgeo_shape"]
 
 
 @pytest.mark.parametrize(

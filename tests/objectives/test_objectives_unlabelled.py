@@ -24,7 +24,8 @@ def hide(points: Points) -> Points:
     return replace(points, labels=points.labels.index_fill(0, HIDDEN, -1))
 
 
-OF_THE_BATCH = sorted(RULES.keys() - {"given"})  # that one's ratio is stored with the row
+# The ratio of the first is stored with the row, and that of the second depends on all gradients of a step.
+OF_THE_BATCH = sorted(kind for kind in RULES.keys() - {"given"} if not RULES[kind].needs)
 
 
 def part(points: Points, index: Tensor) -> Points:

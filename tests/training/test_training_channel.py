@@ -114,7 +114,7 @@ def test_denoised_labels_are_right_more_often_than_given_ones(noisy) -> None:  #
 def test_outer_rows_go_by_soft_and_valid_rows_by_hard_labels_and_no_others_do(noisy) -> None:  # type: ignore[no-untyped-def]
     small, _, fitted = noisy
     spec = small.spec("shape", rule={"kind": "tgeo_shape", "offset": True}, channel=fitted.artifact)
-    data = open_data(spec, LocalWorker(), DirectSource(), learned=True)
+    data = open_data(spec, LocalWorker(), DirectSource(), outer=True)
     assert data.outer is not None
     served = {
         ("outer", "target"): data.outer.at(0).targets,
@@ -130,7 +130,7 @@ def test_outer_rows_go_by_soft_and_valid_rows_by_hard_labels_and_no_others_do(no
         np.testing.assert_array_equal(values.numpy(), own.astype(np.float32))
     assert next(data.sequential("test")).targets.shape[1] == next(data.train.batches(0)).targets.shape[1] == 0
     plain = open_data(
-        replace(spec, channel=None, rule={"kind": "tgeo_shape"}), LocalWorker(), DirectSource(), learned=True
+        replace(spec, channel=None, rule={"kind": "tgeo_shape"}), LocalWorker(), DirectSource(), outer=True
     )
     assert next(plain.sequential("valid")).targets.shape[1] == next(plain.train.batches(0)).offset.shape[1] == 0
 

@@ -11,8 +11,9 @@ from worker_ranks import checkpoint_step, on_ranks
 from tgeokd_ray.artifacts import load_tensors, open_artifact
 from tgeokd_ray.errors import DataError
 from tgeokd_ray.events import Silent
-from tgeokd_ray.objectives.rules import RULES
-from tgeokd_ray.objectives.settings import LEARNED_RULES, OptimizerSpec
+from tgeokd_ray.objectives.rule_pack import RulePack
+from tgeokd_ray.objectives.rules import RULES, build_rule
+from tgeokd_ray.objectives.settings import LEARNED_RULES, NEEDS, OUTER_RULES, OptimizerSpec
 from tgeokd_ray.training.reuse import run_inputs
 from tgeokd_ray.training.spec import Fusion
 
@@ -64,6 +65,8 @@ def test_only_what_a_rule_uses_decides_its_digest(small) -> None:  # type: ignor
     assert [same(rule, fusion=Fusion(every=8)) for rule in (labels, constant, learned)] == [True, True, False]
     assert [same(rule, temperature=3.0) for rule in (labels, constant, learned)] == [True, False, False]
     assert {kind for kind, rule in RULES.items() if rule.learned} == LEARNED_RULES
+    assert {kind: rule.needs for kind, rule in RULES.items() if rule.needs} == NEEDS
+    assert {kind for kind in RULES if RulePack.of([build_rule(kind)]).outer} == OUTER_RULES
 
 
 @pytest.mark.timeout(180)

@@ -28,7 +28,7 @@ def teacher(small: Small, name: str):  # type: ignore[no-untyped-def]
 
 
 def test_rows_of_the_fold_weigh_nothing_in_train_batches_and_all_rows_count_in_evaluation(small: Small) -> None:
-    data = open_data(teacher(small, "a"), LocalWorker(), DirectSource(), learned=False)
+    data = open_data(teacher(small, "a"), LocalWorker(), DirectSource(), outer=False)
     rows = next(iter(data.train.batches(0)))
     assert 0 < hidden(rows).sum() < len(rows)
     assert torch.equal(rows.weights == 0, hidden(rows))

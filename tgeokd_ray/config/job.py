@@ -13,6 +13,7 @@ from tgeokd_ray.tables.validation import Strict, raise_all
 
 Share = Annotated[float, Field(ge=0, le=1)]
 LANES = 12  # of a global batch: a number of workers that does not divide them would change the numbers
+Rival = Literal["ada", "wls", "frozen", "anl", "rw", "mgda", "bikd", "dkd", "dist"]
 Metric = Literal["auc", "nll", "accuracy", "macro_f1", "average_precision"]
 
 
@@ -143,7 +144,7 @@ class Distill(Strict):
     more_temperatures: tuple[Positive, ...] = ()
     constants: tuple[Share, ...] = (0.25, 0.5, 0.75, 0.9, 1.0)
     mixtures: tuple[tuple[Share, ...], ...] = ()
-    rivals: tuple[Literal["ada", "wls", "frozen"], ...] = ()
+    rivals: tuple[Rival, ...] = ()
     ratios: tuple[str, ...] = ()
     strengths: Annotated[tuple[Positive, ...], Field(min_length=1)] = (0.5, 1.0, 2.0)
     shifts: Annotated[tuple[float, ...], Field(min_length=1)] = (-3.0, -1.5, 0.0, 1.5, 3.0)

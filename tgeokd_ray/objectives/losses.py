@@ -5,10 +5,35 @@ N rows, C classes, M teachers, R students in the pack.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from tgeokd_ray.objectives.short_axis import log_softmax, total
+
+
+class Sources(NamedTuple):
+    """What the losses of a batch are: `labels` [N], -1 for none; `teachers` [N, M, C] logits or None; `temperature`,
+    one or [R]. For losses that compare rows: their weights `row_weights` [N], of any sum, and `covered` [N, M], 0 where
+    a teacher did not score a row, or [N, 0] where all did."""
+
+    labels: Tensor
+    teachers: Tensor | None
+    temperature: float | Tensor
+    row_weights: Tensor | None = None
+    covered: Tensor | None = None
+
+    def take(self, students: Sequence[int]) -> Sources:
+        """The sources of these students' losses."""
+        each = isinstance(self.temperature, Tensor)
+        return self._replace(temperature=self.temperature[list(students)]) if each else self  # type: ignore[index]
+
+    @property
+    def divisor(self) -> float | Tensor:
+        """The temperature as it divides logits [R, N, C]."""
+        return self.temperature.reshape(-1, 1, 1) if isinstance(self.temperature, Tensor) else self.temperature
 
 
 def cross_entropy(student_logits: Tensor, labels: Tensor) -> Tensor:

@@ -8,11 +8,12 @@ z'`, and the gradient by what the backward pass makes of both.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from tgeokd_ray.objectives.losses import Sources
 from tgeokd_ray.objectives.points import row_shares
 from tgeokd_ray.objectives.short_axis import softmax, total
 from tgeokd_ray.objectives.vectors import Tensors
@@ -31,14 +32,6 @@ class NetworkAt(Protocol):
 
     def moved_gradients(self, moved: Tensor) -> Tensors:
         """How `gradients` move along the direction that was kept, when delta moves by `moved` [R, N, C]."""
-
-
-class Sources(NamedTuple):
-    """What the losses of a batch are: `labels` [N], -1 for none; `teachers` [N, M, C] logits or None; `temperature`."""
-
-    labels: Tensor
-    teachers: Tensor | None
-    temperature: float | Tensor
 
 
 class Pearlmutter:
@@ -73,7 +66,7 @@ def _slopes(logits: Tensor, sources: Sources) -> tuple[Tensor, list[Tensor]]:
     labels = (plain - target) * (sources.labels >= 0).unsqueeze(-1)
     if sources.teachers is None:
         return labels.unsqueeze(-2), [plain]
-    divisor = sources.temperature.reshape(-1, 1, 1) if isinstance(sources.temperature, Tensor) else sources.temperature
+    divisor = sources.divisor
     soft = softmax(logits / divisor)
     over = divisor.unsqueeze(-1) if isinstance(divisor, Tensor) else divisor
     taught = softmax(sources.teachers.to(logits.dtype) / over)

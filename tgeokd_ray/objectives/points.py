@@ -5,13 +5,17 @@ N rows, C classes, M teachers, R students in the pack, Q stored ratios, K any nu
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from tgeokd_ray.objectives.short_axis import total
+
+# The points that every student has for itself.
+OF_STUDENTS = ("student_logits", "gradient_products", "outer_slopes")
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,10 @@ class Points:
     c: the mean teacher distribution over the train rows of class c) and `row_weights` [N] >= 0, of any sum. Statistics
     of a batch are over the rows that have a label: a row without one has no ratio to be learned. What only some rules
     ask for: `offset` [N], the logit of how credible the teachers are on a row; `ratio_logits` [N, Q, M], the logit of
-    teacher against label in ratios learned before, and `ratio_gates` [N, Q], the sum of their gates, of mean 1.
+    teacher against label in ratios learned before, and `ratio_gates` [N, Q], the sum of their gates, of mean 1. What a
+    step brings where a rule `needs` it: `gradient_products` [R, 2, 2], the inner products of the global batch's
+    gradients with all weight on the labels, and with all on the teachers in equal parts; `outer_slopes` [R, N, 1 + M],
+    how fast the outer loss falls when a source of a row gets weight in a virtual step.
     """
 
     student_logits: Tensor
@@ -33,6 +40,13 @@ class Points:
     offset: Tensor | None = None
     ratio_logits: Tensor | None = None
     ratio_gates: Tensor | None = None
+    gradient_products: Tensor | None = None
+    outer_slopes: Tensor | None = None
+
+    def take(self, students: Sequence[int]) -> Points:
+        """What the rules of these students may look at."""
+        own: dict[str, Any] = {name: getattr(self, name) for name in OF_STUDENTS}
+        return replace(self, **{name: value[list(students)] for name, value in own.items() if value is not None})
 
     @property
     def num_teachers(self) -> int:
@@ -72,6 +86,9 @@ class Context:
     progress: float
     generator: torch.Generator | None = None
     mean: GlobalMean = local_mean
+
+
+ALONE = Context(progress=0.0)
 
 
 def on_covered(weights: Tensor, covered: Tensor, *, additive: bool = False) -> Tensor:

@@ -12,8 +12,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from tgeokd_ray.objectives.losses import Sources, cross_entropy, source_losses
 from tgeokd_ray.objectives.points import Context, Points, on_covered, on_labelled, on_labels_alone
 from tgeokd_ray.objectives.rules import Given, Rule
+from tgeokd_ray.objectives.rules.rule import KD
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,26 @@ class RulePack:
         return any(group.rule.learned for group in self.groups)
 
     @property
+    def needs(self) -> tuple[str, ...]:
+        """The points that a step has to bring for any student's rule."""
+        return tuple(sorted({name for group in self.groups for name in group.rule.needs}))
+
+    @property
+    def outer(self) -> bool:
+        """Whether steps need outer rows: for parameters that they move, or for a virtual step."""
+        return self.learned or "outer_slopes" in self.needs
+
+    @property
+    def distils(self) -> bool:
+        """Whether KD is the teachers' loss of every student."""
+        return all(group.rule.loss == KD for group in self.groups)
+
+    @property
+    def whole_batch(self) -> list[str]:
+        """The rules whose loss compares the rows of a batch."""
+        return [group.rule.kind for group in self.groups if group.rule.whole_batch]
+
+    @property
     def labels_only(self) -> bool:
         """Whether no student listens to a teacher."""
         return all(group.rule.kind == "labels" for group in self.groups)
@@ -85,8 +107,27 @@ class RulePack:
             order += [r for group in groups for r in group.students]
         if len(self.groups) == 1:
             return parts[0]
-        back = sorted(range(len(order)), key=order.__getitem__)
-        return torch.cat(parts)[back]
+        return _in_place(parts, order)
+
+    def losses(self, student_logits: Tensor, sources: Sources, context: Context) -> Tensor:
+        """What each source asks of each row, [R, N, 1 + M]: the labels' cross-entropy, then each teacher's KD, or what
+        a student's rule has in its place."""
+        labels, teachers, temperature = sources[:3]
+        if self.distils or teachers is None:
+            return source_losses(student_logits, teachers, labels, temperature=temperature)
+        parts, order = [], list[int]()
+        for rule, students in self._by_loss().items():
+            parts.append(rule.distillation(student_logits[students], sources.take(students), context))
+            order += students
+        hard = cross_entropy(student_logits, labels).unsqueeze(-1)
+        return torch.cat([hard, _in_place(parts, order)], -1)
+
+    def _by_loss(self) -> dict[Rule, list[int]]:
+        """The students that share a loss, under a rule that has it: all whose loss is KD together."""
+        plain = [r for group in self.groups if group.rule.loss == KD for r in group.students]
+        shared = {group.rule: list(group.students) for group in self.groups if group.rule.loss != KD}
+        first = [group.rule for group in self.groups if group.rule.loss == KD][:1]
+        return shared | dict.fromkeys(first, plain)
 
     def take(self, students: Sequence[int]) -> RulePack:
         """The rules of these students, in this order; the names of parameters stay."""
@@ -118,8 +159,7 @@ class RulePack:
 
     def _own_weights(self, group: Group, omega: Mapping[str, Tensor], points: Points, context: Context) -> Tensor:
         own = {name: value[list(group.students)] for name, value in group.own(omega).items()}
-        seen = replace(points, student_logits=points.student_logits[list(group.students)])
-        return group.rule.weights(own, seen, context)
+        return group.rule.weights(own, points.take(group.students), context)
 
 
 class Treated(NamedTuple):
@@ -131,6 +171,12 @@ class Treated(NamedTuple):
 
 def _treated(rule: Rule) -> Treated:
     return Treated(rule.kind == "labels", rule.additive)
+
+
+def _in_place(parts: Sequence[Tensor], order: Sequence[int]) -> Tensor:
+    """Values of the students in `order` as those of the pack in its own."""
+    back = sorted(range(len(order)), key=order.__getitem__)
+    return torch.cat(list(parts))[back]
 
 
 def _on_rows(weights: Tensor, kind: Treated, points: Points, covered: Tensor, context: Context) -> Tensor:

@@ -12,7 +12,13 @@ KINDS = ("sgd", "momentum", "nesterov", "adagrad", "adam", "adamw")
 # How an embedding table moves: as everything else, or row by row.
 EMBEDDING_KINDS = ("dense", "sgd", "adagrad", "rowwise_adagrad", "lazy_adam")
 # Rules with parameters that outer steps move.
-LEARNED_RULES = frozenset({"tgeo_one_step", "tgeo_shape"})
+LEARNED_RULES = frozenset({"tgeo_one_step", "tgeo_shape", "bikd"})
+# What a step brings for rules that ask it for more than the batch's logits and labels.
+NEEDS = {"rw": ("outer_slopes",), "mgda": ("gradient_products",)}
+# Rules that have another loss than KD, at a constant weight.
+OTHER_LOSSES = ("dkd", "dist")
+# Rules whose steps need outer rows.
+OUTER_RULES = LEARNED_RULES | {"rw"}
 
 
 @dataclass(frozen=True)
@@ -58,3 +64,10 @@ class OptimizerSpec:
 
 def _are_betas(betas: tuple[float, ...]) -> bool:
     return len(betas) == 2 and all(0 <= beta < 1 for beta in betas)
+
+
+def undefined(kind: str, num_classes: int) -> str | None:
+    """Why a rule of this kind says nothing where there are so many classes; None where it does."""
+    if kind == "dkd" and num_classes < 3:
+        return f"its term of the other classes is 0 for {num_classes} classes, and what is left is KD: use a constant"
+    return None

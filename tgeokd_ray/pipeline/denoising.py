@@ -55,19 +55,25 @@ def denoising_plan(students: StudentsPlan, card: str) -> DenoisingPlan:
     """The plan that puts a channel before `students`: the judges are its student on labels, trained on train, outer and
     valid rows but for a fold, whose labels stop it, by their likelihood and without any correction for rare classes."""
     labels = students.controls[0]
-    plain = replace(labels, logits=(), splits=JUDGED, folds=FOLDS, metric="nll", class_weights="none", oversample=1)
-    judges = tuple(
+    judges = judges_of(labels, f"{card}-judge", "judge", JUDGED)
+    channel = replace(labels, name="channel", kind="channels", artifact=card, splits=JUDGED, folds=FOLDS, alone=True)
+    return DenoisingPlan(judges, channel, students)
+
+
+def judges_of(labels: RunSpec, artifact: str, name: str, splits: tuple[str, ...]) -> tuple[RunSpec, ...]:
+    """The student on `labels`, trained on these splits once without each fold, whose labels stop it: what it says of
+    rows that it has not seen."""
+    plain = replace(labels, logits=(), splits=splits, folds=FOLDS, metric="nll", class_weights="none", oversample=1)
+    return tuple(
         replace(
             plain,
-            name=f"judge-fold{fold}",
-            artifact=fold_name(f"{card}-judge", fold, FOLDS),
+            name=f"{name}-fold{fold}",
+            artifact=fold_name(artifact, fold, FOLDS),
             fold=fold,
             held_out=True,
         )
         for fold in range(FOLDS)
     )
-    channel = replace(labels, name="channel", kind="channels", artifact=card, splits=JUDGED, folds=FOLDS, alone=True)
-    return DenoisingPlan(judges, channel, students)
 
 
 def denoised(students: StudentsPlan, channel: str) -> StudentsPlan:

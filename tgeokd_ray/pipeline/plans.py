@@ -13,6 +13,7 @@ from tgeokd_ray.config.training import Model, Optimizer, Training
 from tgeokd_ray.errors import ConfigError, Problem
 from tgeokd_ray.objectives.settings import OptimizerSpec
 from tgeokd_ray.pipeline.live import live_teacher
+from tgeokd_ray.pipeline.rivals import check_rivals, runs_of
 from tgeokd_ray.training.spec import HIGHER_IS_BETTER, Candidate, Choice, Finished, Fusion, RunSpec
 
 LEVELS = (0.05, 0.95)
@@ -172,7 +173,7 @@ def students_plan(
 ) -> StudentsPlan:
     """The plan of all students of a job; they share seeds, model, schedule and teacher, and differ in the rule.
 
-    Rules without outer steps train on the outer rows, too.
+    Rules without outer steps train on the outer rows, too. ConfigError for a rival that is undefined here.
     """
     distill, live = job.distill, live_teacher(job, table, logits)
 
@@ -202,8 +203,10 @@ def students_plan(
     controls = [student("labels", {"kind": "labels"}, distill.temperatures[0])]
     for value in mixtures:
         controls += each(_constant_name(value), {"kind": "constant", "value": value})
+    check_rivals(job, table)
     for rival in distill.rivals:
-        controls += each(rival, {"kind": rival})
+        for name, rule, changes in runs_of(rival, distill, _fusion(job)):
+            controls += each(name, rule, **changes)
     grid = Grid(distill.strengths, distill.shifts, distill.margin, distill.halving)
     network = {name: getattr(distill.fusion, name) for name in ("features", "disagreement", "hidden")}
     first = distill.temperatures[0]

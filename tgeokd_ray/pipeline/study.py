@@ -13,13 +13,15 @@ from tgeokd_ray.errors import ConfigError, Problem, UserError
 from tgeokd_ray.events import Progress
 from tgeokd_ray.hashing import key
 from tgeokd_ray.pipeline.engine import Engine
+from tgeokd_ray.pipeline.other_teachers import OTHER_TEACHERS
+from tgeokd_ray.pipeline.rivals import RIVALS
 from tgeokd_ray.pipeline.study_cell import PERMUTED, TWO_PHASES, Cell, StudyCell
 from tgeokd_ray.pipeline.study_summary import nothing_to_win, summarise
 from tgeokd_ray.tables.regimes.catalogue import NAMES, table_of
 from tgeokd_ray.tables.validation import did_you_mean
 
 FORMAT = 1
-RULES = ("labels", "constant", "ada", "wls", "frozen", "tgeo", "tgeo_one_step", "reference", "permuted")
+RULES = ("labels", "constant", *RIVALS, *OTHER_TEACHERS, "tgeo", "tgeo_one_step", "reference", "permuted")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ N rows, M teachers.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from tgeokd_ray.events import Silent
 from tgeokd_ray.pipeline.chain import Chain
 from tgeokd_ray.pipeline.denoising import denoises, denoising_plan
 from tgeokd_ray.pipeline.engine import LocalEngine
+from tgeokd_ray.pipeline.other_teachers import OTHER_TEACHERS, RECALIBRATED, judges, recalibrated, stacked, taught_by
 from tgeokd_ray.pipeline.plans import AllAtOnce, StudentsPlan, students_plan
 from tgeokd_ray.pipeline.references import (
     REFERENCE,
@@ -30,6 +31,7 @@ from tgeokd_ray.pipeline.references import (
     read_ratios,
     reference_weights,
 )
+from tgeokd_ray.pipeline.rivals import RIVALS, refused
 from tgeokd_ray.tables.cards import Card, load_card
 from tgeokd_ray.tables.inputs import raw_files
 from tgeokd_ray.tables.regimes.catalogue import build, table_of
@@ -82,7 +84,8 @@ class StudyCell:
     def _run(self, cell: Cell) -> dict[str, Any]:
         regime = self._regime(cell.dataset)
         written = write(regime, cell.seed, Path(self.folder) / cell.name)
-        job, card = self._job(cell, written)
+        out = refused(self.rules, len(regime.classes))
+        job, card = self._job(cell, written, out)
         engine = LocalEngine("cpu", job.threads)
         folder = Path(self.root) / "runs" / cell.name
         chain = Chain(job, card, Path(self.root), folder, lambda: engine, Silent())
@@ -98,11 +101,15 @@ class StudyCell:
         done = self._trained(plan, chain, table, logits)
         if ONE_STEP in self.rules:
             done += self._trained(_in_one_step(plan, chain, table, logits), chain, table, logits)[-1:]
+        for rule in (one for one in OTHER_TEACHERS if one in self.rules):
+            other = self._other_teachers(rule, plan, chain, table, logits)
+            done += self._trained(taught_by(plan, rule, other), chain, table, logits)[1:]
         done += engine.train(AllAtOnce(self._permuted(plan, done, table, cell)), Silent())
         return {
             "metric": job.metric,
             "students": [_figures(run) for run in done if "mean_logit" not in run.metrics],
             "ratio": agreement(done, row_ids, weights, regime),
+            "refused": out,
         }
 
     def _regime(self, dataset: str) -> Regime:
@@ -112,8 +119,9 @@ class StudyCell:
         card = load_card(self.cards[table])
         return build(dataset, card, raw_files(card, self.data[table]))
 
-    def _job(self, cell: Cell, written: Written) -> tuple[Job, Card]:
-        rivals = [rule for rule in self.rules if rule in ("ada", "wls", "frozen")]
+    def _job(self, cell: Cell, written: Written, out: Collection[str]) -> tuple[Job, Card]:
+        """The job of a cell, without the rivals that are `out`, and its card."""
+        rivals = [rule for rule in self.rules if rule in RIVALS and rule not in out]
         grid = [f"distill.constants={list(CONSTANTS)}", f"distill.more_temperatures={list(TEMPERATURES)}"]
         settings = [*grid, f"distill.rivals={rivals}", *self.settings]  # the last one wins
         options = {"card": str(written.card), "data": [str(written.rows)], "root": self.root, "seed": cell.seed}
@@ -140,6 +148,19 @@ class StudyCell:
             return engine.train(plan, Silent())
         denoising = denoising_plan(plan, chain.card.name)
         return denoising.told(engine.train(denoising, Silent()))[1]
+
+    def _other_teachers(
+        self, rule: str, plan: StudentsPlan, chain: Chain, table: Artifact, logits: Sequence[Artifact]
+    ) -> list[Artifact]:
+        """Logits of the teachers that a control has in place of those that are there."""
+        name = f"{chain.card.name}-{rule}"
+        if rule == RECALIBRATED:
+            return recalibrated(chain.root, name, table, logits)
+        runs = chain.engine().train(AllAtOnce(judges(plan.controls[0], chain.card.name)), Silent())
+        for run in runs:
+            if run.error is not None:
+                raise run.error
+        return stacked(chain.root, name, table, logits, [open_artifact(Path(run.artifact)) for run in runs])
 
     def _permuted(
         self, plan: StudentsPlan, done: Sequence[Finished], table: Artifact, cell: Cell

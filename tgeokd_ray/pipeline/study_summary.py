@@ -11,11 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tgeokd_ray.metrics.intervals import paired_difference
+from tgeokd_ray.objectives.settings import OTHER_LOSSES
+from tgeokd_ray.pipeline.other_teachers import OTHER_TEACHERS
 from tgeokd_ray.pipeline.references import REFERENCE
 from tgeokd_ray.training.spec import HIGHER_IS_BETTER
 
 FIGURES = ("nll", "auc", "accuracy")
 CONSTANT, LEARNED, EACH = "constant", "tgeo", "tgeo.each"
+OF_CONSTANTS = (CONSTANT, *OTHER_TEACHERS, *OTHER_LOSSES)  # a constant is chosen for each of them
 NOTHING = 1e-4  # nats
 Figures = Mapping[str, Any]
 
@@ -25,14 +28,15 @@ def summarise(cells: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]],
 
     A row compares a rule with the constant chosen on the same seeds, `nll_vs_constant` with its 95 % interval by
     Student's t over the seeds (null for one seed); `tgeo.each` is the learner when each seed chooses alone. The
-    reference comes first. A dataset with a seed that failed is told by the seeds that are left.
+    reference comes first. A rule that is undefined on a dataset has a row without figures, and the reason as
+    `refused`, which is null elsewhere. A dataset with a seed that failed is told by the seeds that are left.
     """
     rows: list[dict[str, Any]] = []
     failed = [f"{cell['dataset']}, seed {cell['seed']}: {cell['error']}" for cell in cells if "error" in cell]
     for dataset in dict.fromkeys(cell["dataset"] for cell in cells):
         own = [cell for cell in cells if cell["dataset"] == dataset and "error" not in cell]
         if own:
-            rows += _dataset(dataset, own)
+            rows += [*_dataset(dataset, own), *_refused(dataset, own[0])]
         for cell in own:
             lost = (student for student in cell["students"] if "error" in student)
             failed += [f"{dataset}, seed {cell['seed']}, {one['name']}: {one['error']}" for one in lost]
@@ -82,7 +86,16 @@ def _dataset(dataset: str, cells: Sequence[Mapping[str, Any]]) -> Iterator[dict[
         gain = None if reference is None else _against("nll", reference, constant)["nll_vs_constant"]
         row["oracle_vs_constant"] = gain
         row["correlation"] = _correlations(cells) if rule == LEARNED else None
+        row["refused"] = None
         yield row
+
+
+def _refused(dataset: str, cell: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Rows of the rules that say nothing of this dataset: the same for every seed."""
+    figures = [name + end for name in FIGURES for end in ("", "_vs_constant", "_low", "_high")]
+    nothing = dict.fromkeys([*figures, "low", "high", "oracle_vs_constant", "correlation"])
+    for rule, reason in cell.get("refused", {}).items():
+        yield {"dataset": dataset, "rule": rule, "seeds": 0, "chosen": "", **nothing, "refused": reason}
 
 
 def _options(cells: Sequence[Mapping[str, Any]]) -> dict[str, dict[tuple[Any, ...], list[Figures]]]:
@@ -103,8 +116,8 @@ def _choices(student: Mapping[str, Any], metric: str) -> Iterator[tuple[str, tup
     name, _, temperature = student["name"].partition("-tau")
     tau = (f"tau {temperature}",) if temperature else ()
     if "choice" not in student:
-        rule = CONSTANT if name.startswith("constant-") else name
-        value = (name.removeprefix("constant-"),) if rule == CONSTANT else ()
+        rule = next((one for one in OF_CONSTANTS if name.startswith(f"{one}-")), name)
+        value = (name.removeprefix(f"{rule}-"),) if rule in OF_CONSTANTS else ()
         yield rule, (*value, *tau), student
         return
     yield EACH, ("each seed alone",), student

@@ -17,7 +17,8 @@ from tgeokd_ray.report.wording import MISSING, fixed, printable
 def study_table(study: Mapping[str, Any], console: Console) -> None:
     """NLL, AUC and accuracy on test, and the NLL minus that of the constant chosen on the same seeds, with its 95 %
     interval over them; bold where it excludes 0 and is better. Of each dataset, the reference ratio comes first: what
-    there is to win. Below stand the notes, on datasets where that is nothing, and the warnings."""
+    there is to win. A rule that is undefined there has the reason in its line. Below stand the notes, on datasets where
+    there is nothing to win, and the warnings."""
     table = Table(box=box.SIMPLE_HEAD, title=Text("NLL against the best constant"), title_justify="left")
     for heading in ("dataset", "rule"):
         table.add_column(heading)
@@ -36,7 +37,8 @@ def study_table(study: Mapping[str, Any], console: Console) -> None:
         figures = [str(row["seeds"]), *(fixed(row[name]) for name in ("nll", "auc", "accuracy"))]
         difference = Text(_signed(row["nll_vs_constant"]), style="bold" if (row["high"] or 0) < 0 else "")
         share = MISSING if row["dataset"] in nothing else _share(row)
-        table.add_row(*cells, *figures, difference, _interval(row), share, str(row["chosen"]))
+        last = str(row["chosen"]) if row.get("refused") is None else f"refused: {row['refused']}"
+        table.add_row(*cells, *figures, difference, _interval(row), share, printable(last, console.encoding))
     with wide(console):
         console.print(table)
     for kind, text in [*(("note", n) for n in study["notes"]), *(("warning", w) for w in study["warnings"])]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from tgeokd_ray.feed.batches import Rows
+from tgeokd_ray.objectives.points import ALONE, Context
 from tgeokd_ray.objectives.ways import Inner
 from tgeokd_ray.training.problem import Problem
 from tgeokd_ray.training.state import Tensors
@@ -16,17 +17,20 @@ from tgeokd_ray.training.state import Tensors
 
 @dataclass(frozen=True)
 class Batch:
-    """Leaves `theta`, `rows`, dropout `masks` [R, N, K] or None, `ratio` [R, N, 1 + M] and `row_weights` [N]."""
+    """Leaves `theta`, `rows`, dropout `masks` [R, N, K] or None, `ratio` [R, N, 1 + M] and `row_weights` [N]; through
+    the `context` losses see the rows of other workers."""
 
     theta: Tensors
     rows: Rows
     masks: Tensor | None
     ratio: Tensor
     row_weights: Tensor
+    context: Context = ALONE
 
     def part(self, chunk: slice) -> Batch:
         """These rows of it."""
-        return Batch(self.theta, *part(self.rows, self.masks, chunk), self.ratio[:, chunk], self.row_weights[chunk])
+        rows, masks = part(self.rows, self.masks, chunk)
+        return Batch(self.theta, rows, masks, self.ratio[:, chunk], self.row_weights[chunk], self.context)
 
     def shares(self, chunks: Sequence[slice]) -> Tensor:
         """The share of each chunk in the weight of all rows; zeros where none has any."""
@@ -35,7 +39,7 @@ class Batch:
 
     def losses_of(self, problem: Problem, theta: Tensors, *, once: bool = False) -> Tensor:
         """The losses [R, N, 1 + M] at any theta."""
-        return problem.losses(problem.logits(theta, self.rows, self.masks, once=once), self.rows)
+        return problem.losses(problem.logits(theta, self.rows, self.masks, once=once), self.rows, self.context)
 
     def inner(self, problem: Problem, losses: Tensor) -> Inner:
         """What a way takes, from the losses at theta with their graph."""

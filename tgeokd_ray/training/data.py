@@ -21,7 +21,7 @@ from tgeokd_ray.feed.reader import UnitReader
 from tgeokd_ray.feed.sampler import Sampler, oversampling_factors
 from tgeokd_ray.feed.table import EncodedTable, LogitsTable
 from tgeokd_ray.feed.wanted import Wanted
-from tgeokd_ray.objectives.settings import LEARNED_RULES
+from tgeokd_ray.objectives.settings import OUTER_RULES
 from tgeokd_ray.training.augment import Augmentation
 from tgeokd_ray.training.scoring import Predictor
 from tgeokd_ray.training.spec import RunSpec
@@ -77,9 +77,10 @@ class OuterStream:
 
 @dataclass(frozen=True)
 class RunData:
-    """Opened artifacts of a run and its feeds. `outer` is None where no rule learns; `class_means` [M, C, C] holds the
-    mean teacher distribution of the train rows of every class. With `held_out`, (fold, folds), the pass over valid is
-    over the train rows of that fold. `augmentation` is of inner batches alone; a `live` teacher is asked of those."""
+    """Opened artifacts of a run and its feeds. `outer` is None where no rule asks for such rows; `class_means`
+    [M, C, C] holds the mean teacher distribution of the train rows of every class. With `held_out`, (fold, folds), the
+    pass over valid is over the train rows of that fold. `augmentation` is of inner batches alone; a `live` teacher is
+    asked of those."""
 
     table: EncodedTable
     logits: tuple[LogitsTable, ...]
@@ -138,17 +139,17 @@ def _channel(
 def all_wanted(spec: RunSpec) -> list[Wanted]:
     """All that `open_data` will ask for, also where there are no rows, which is refused there."""
     train = train_rows(spec)
-    outer = [outer_rows(spec, train.table)] if spec.rule["kind"] in LEARNED_RULES else []
+    outer = [outer_rows(spec, train.table)] if spec.rule["kind"] in OUTER_RULES else []
     test = [Wanted(train.table, ("test",))] if spec.measured else []
     return [train, valid_rows(spec, train.table), *test, *outer]
 
 
-def open_data(spec: RunSpec, worker: Worker, source: Source, *, learned: bool) -> RunData:
+def open_data(spec: RunSpec, worker: Worker, source: Source, *, outer: bool) -> RunData:
     """Open the artifacts that `spec` names and set up the feeds; DataError for a split without rows."""
     train = train_rows(spec)
     table, logits = train.table, train.logits
     needed = [*spec.splits, *(() if spec.held_out else ("valid",)), *(("test",) if spec.measured else ())]
-    for split in (*needed, *((spec.outer_split,) if learned else ())):
+    for split in (*needed, *((spec.outer_split,) if outer else ())):
         if not table.splits.get(split):
             raise DataError(
                 f"split {split!r} of table {table.label} has no rows, and run {spec.name} needs them",
@@ -175,7 +176,7 @@ def open_data(spec: RunSpec, worker: Worker, source: Source, *, learned: bool) -
         table=table,
         logits=logits,
         train=feed(train, spec.batch_rows, spec.data_seed, repeats),
-        outer=OuterStream(feed(outer_rows(spec, table), most, spec.data_seed + OUTER_SEED)) if learned else None,
+        outer=OuterStream(feed(outer_rows(spec, table), most, spec.data_seed + OUTER_SEED)) if outer else None,
         passes={split: feed(wanted, at_once, 0) for split, wanted in passes.items()},
         class_means=_class_means(logits, source, len(table.classes)),
         evaluation_rows=at_once,

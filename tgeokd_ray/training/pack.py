@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tgeokd_ray.objectives.settings import LEARNED_RULES
+from tgeokd_ray.objectives.settings import LEARNED_RULES, NEEDS, OUTER_RULES
 from tgeokd_ray.training.spec import Fusion, RunSpec
 
 MOST_STUDENTS = 32
@@ -90,17 +90,17 @@ def _students(spec: RunSpec) -> tuple[Student, ...]:
 
 def _agreed(spec: RunSpec) -> RunSpec:
     """The spec without what the students of a pack may have for themselves."""
-    learned = spec.rule["kind"] in LEARNED_RULES
+    kind = spec.rule["kind"]
     return replace(
         spec,
         name="",
         artifact="",
-        rule={"learned": learned},
+        rule={"learned": kind in LEARNED_RULES, "needs": NEEDS.get(kind)},
         model_seeds=(),
         choice=None,
         temperature=1.0,
         optimizer=replace(spec.optimizer, learning_rate=0.0),
-        fusion=spec.fusion if learned else Fusion(),
+        fusion=spec.fusion if kind in OUTER_RULES else Fusion(),
     )
 
 

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from tgeokd_ray.feed.batches import Rows
-from tgeokd_ray.objectives.losses import cross_entropy, soft_cross_entropy, source_losses
-from tgeokd_ray.objectives.pearlmutter import NetworkAt, Sources
-from tgeokd_ray.objectives.points import Context, Points
+from tgeokd_ray.objectives.losses import Sources, cross_entropy, soft_cross_entropy
+from tgeokd_ray.objectives.pearlmutter import NetworkAt
+from tgeokd_ray.objectives.points import ALONE, Context, Points
 from tgeokd_ray.objectives.rule_pack import RulePack
 from tgeokd_ray.objectives.stacking import apply
 from tgeokd_ray.training.state import Tensors
@@ -57,9 +57,10 @@ class Problem:
         return logits.float() if self.autocast is not None else logits
 
     def at(self, theta: Tensors, rows: Rows, masks: Tensor | None = None) -> NetworkAt | None:
-        """The network at theta on a batch, with its own derivatives; None where it has none, and under autocast."""
+        """The network at theta on a batch, with its own derivatives; None where it has none, under autocast, and where
+        another loss stands in place of KD."""
         build = getattr(self.module, "at", None)
-        if build is None or self.autocast is not None:
+        if build is None or self.autocast is not None or not self.rule.distils:
             return None
         values = {name: value.detach() for name, value in theta.items()}
         numeric = rows.numeric.to(next(iter(values.values())).dtype)
@@ -95,15 +96,18 @@ class Problem:
         one without a label from the teachers alone."""
         return self.rule.mixture(omega, points, rows.covered, context)
 
-    def losses(self, logits: Tensor, rows: Rows) -> Tensor:
-        """Losses [R, N, 1 + M]: the labels' first, then each teacher's."""
-        labels, teachers, temperature = self.sources(rows)
-        teachers = None if teachers is None else teachers.to(logits.dtype)
-        return source_losses(logits, teachers, labels, temperature=temperature)
+    def losses(self, logits: Tensor, rows: Rows, context: Context = ALONE) -> Tensor:
+        """Losses [R, N, 1 + M]: the labels' first, then each teacher's. A rule's own loss may compare rows, through the
+        context those of all workers."""
+        sources = self.sources(rows)
+        teachers = None if sources.teachers is None else sources.teachers.to(logits.dtype)
+        return self.rule.losses(logits, sources._replace(teachers=teachers), context)
 
     def sources(self, rows: Rows) -> Sources:
         """What the losses of these rows are made of."""
-        return Sources(rows.labels, rows.logits if self.class_means.shape[0] else None, self.temperature)
+        teachers = rows.logits if self.class_means.shape[0] else None
+        weights = None if self.rule.distils else self.row_weights(rows)  # KD compares no rows
+        return Sources(rows.labels, teachers, self.temperature, weights, rows.covered)
 
     def outer_loss(self, theta: Tensors, rows: Rows) -> Tensor:
         """Cross-entropy of the outer rows (paper, eq. 4), with a channel to denoised labels: weighted mean over the

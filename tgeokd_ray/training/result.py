@@ -50,7 +50,8 @@ def measure(pack: Pack, problem: Problem, state: State, data: RunData, worker: W
     }
     valid, test = found["valid"], found.get("test")
     ratio = None
-    if test and data.logits and not problem.rule.labels_only:
+    asks = bool(problem.rule.needs)  # of a step: the history has what its ratio was
+    if test and data.logits and not problem.rule.labels_only and not asks:
         ratio = summarise_ratio(problem, theta, omega, data.train.batches(0), worker)
         ratio = ratio.together() if as_one else ratio
     runs = []

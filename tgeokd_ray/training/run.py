@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from tgeokd_ray.artifacts import Artifact
+from tgeokd_ray.errors import ConfigError
 from tgeokd_ray.events import Progress
 from tgeokd_ray.models import build
 from tgeokd_ray.models.compiled import compiled
@@ -49,7 +50,12 @@ def train_run(pack: Pack, inputs: Sequence[str], worker: Worker, source: Source,
     keep_freed_memory()
     spec = pack.shared
     rule = RulePack.of([build_rule(**student.rule) for student in pack.students])
-    data = open_data(spec, worker, source, learned=rule.learned)
+    if rule.whole_batch and spec.micro_rows is not None:
+        raise ConfigError(
+            f"rule {rule.whole_batch[0]!r} compares the rows of a batch: micro_rows={spec.micro_rows} takes it apart",
+            fix="leave student.training.micro_rows out, or the rule",
+        )
+    data = open_data(spec, worker, source, outer=rule.outer)
     checkpoints = Checkpoints(Path(spec.folder), pack.name, joint_digest(inputs))
     resumed = checkpoints.newest(worker, progress)
     step = _step(pack, rule, data, worker)

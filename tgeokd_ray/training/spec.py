@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from tgeokd_ray.errors import UserError
-from tgeokd_ray.objectives.settings import LEARNED_RULES, OptimizerSpec
+from tgeokd_ray.objectives.settings import OUTER_RULES, OptimizerSpec
 
 # Where a run lies and how it paces itself: fields of a RunSpec that do not decide its numbers.
 PLACES = (
@@ -155,7 +155,7 @@ class RunSpec:
         for optimizer in (values["optimizer"], values["fusion"]["optimizer"]):
             if optimizer["embedding"] == "dense":
                 del optimizer["embedding"], optimizer["embedding_rate"]
-        unused = [] if self.rule["kind"] in LEARNED_RULES else ["fusion", "outer_split"]
+        unused = [] if self.rule["kind"] in OUTER_RULES else ["fusion", "outer_split"]
         unused += ["fold", "folds"] if self.folds == 1 else []
         unused += ["micro_rows"] if self.micro_rows is None else []
         unused += ["compile"] if not self.compile else []

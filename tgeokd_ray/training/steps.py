@@ -7,21 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import torch
 from torch import Tensor
 
 from tgeokd_ray.feed.batches import Rows
-from tgeokd_ray.objectives.chunks import Chunks, Gradient
+from tgeokd_ray.objectives.chunks import Gradient
 from tgeokd_ray.objectives.hypergradient import InnerStep, fusion_gradient
 from tgeokd_ray.objectives.optimizers import Optimizer
-from tgeokd_ray.objectives.pearlmutter import NetworkAt, Pearlmutter
 from tgeokd_ray.objectives.points import Context, Points, teacher_share
 from tgeokd_ray.objectives.short_axis import total
-from tgeokd_ray.objectives.ways import WAYS, Way
+from tgeokd_ray.objectives.ways import Way
 from tgeokd_ray.training import spread
 from tgeokd_ray.training.batch import Batch, part
+from tgeokd_ray.training.needs import Moment, met
+from tgeokd_ray.training.passes import Passes, rounded
 from tgeokd_ray.training.problem import Problem
 from tgeokd_ray.training.profile import region
 from tgeokd_ray.training.state import State, Tensors
@@ -121,32 +121,35 @@ class Step:
         beyond: tuple[Window, State] | None = None,
     ) -> tuple[State, Measures]:
         """The step on a state, or on the window of one `beyond` it, which then is what moves."""
-        problem, worker = self.problem, self.worker
+        problem, worker, passes = self.problem, self.worker, self._passes
         bilevel = outer is not None and problem.rule.learned
         theta, omega = problem.leaves(state.theta), problem.leaves(state.omega, moved=bilevel)
-        chunks = self._chunks(inner)
+        chunks = passes.chunks(inner)
+        context = Context(progress=progress, generator=None, mean=worker.global_mean)
+        rate = self.learning_rate(state.step)
         with region("forward"), torch.set_grad_enabled(len(chunks) == 1):
-            at = self._at(theta, inner, masks) if bilevel and len(chunks) == 1 else None
+            at = passes.at(theta, inner, masks) if bilevel and len(chunks) == 1 else None
             seen = [problem.logits(theta, *part(inner, masks, c), once=not bilevel) for c in chunks if at is None]
             logits = at.logits if at is not None else seen[0] if len(seen) == 1 else torch.cat(seen, 1)
-            losses = problem.losses(logits, inner)
+            losses = problem.losses(logits, inner, context)
         points = problem.points(logits, inner)
-        context = Context(progress=progress, generator=None, mean=worker.global_mean)
+        if problem.rule.needs:
+            with region("needs"):
+                points = met(Moment(passes, state.theta, theta, inner, outer, masks, rate, points, context))
         with region("ratio"), torch.set_grad_enabled(bilevel):
             ratio = problem.mixture(omega, points, inner, context)
         with region("gradient"):
-            batch = Batch(theta, inner, masks, ratio.detach(), points.row_weights)
-            way = self._way(batch, losses, at) if bilevel else self._gradient(batch, losses)
+            batch = Batch(theta, inner, masks, ratio.detach(), points.row_weights, context)
+            way = passes.way(batch, losses, at) if bilevel else passes.gradient(batch, losses)
             gradients = way.gradients
         weight = points.row_weights.sum()
-        rate = self.learning_rate(state.step)
         with region("measures"):
             measures = self._measures(losses, ratio, points)
         with region("exchange"):
             averaged = worker.mean(gradients | measures, weight)
         measures = {name: averaged.pop(name) for name in measures}
         measures["ratio"] = measures["ratio"] / measures.pop("labelled").clamp_min(torch.finfo(ratio.dtype).tiny)
-        averaged = _rounded(averaged, state.theta)
+        averaged = rounded(averaged, state.theta)
         with region("update"):
             new, new_theta = self._moved(state, averaged, rate, beyond)
         if bilevel:
@@ -154,7 +157,7 @@ class Step:
             assert not isinstance(way, Gradient)
             taken = InnerStep(self.optimizer, state.theta, averaged, state.moments, rate)
             with region("outer"):
-                v = self._outer_gradient(new_theta, outer)
+                v = passes.outer_gradient(new_theta, outer)
             with region("second order"):
                 slope, terms = self._slope(way, taken, v, weight)
             slope = slope * points.labelled.unsqueeze(-1)
@@ -163,34 +166,9 @@ class Step:
             measures |= {"cut_terms": (self.look_ahead - terms).to(measures["loss"])}
         return new, {name: measures.get(name, torch.zeros_like(measures["loss"])) for name in self.measures}
 
-    def _gradient(self, batch: Batch, losses: Tensor) -> Gradient | Chunks:
-        """The gradient of the inner loss, whose `losses` have a graph where the batch is one chunk."""
-
-        def gradient(own: Batch) -> Gradient:
-            return Gradient(own.inner(self.problem, own.losses_of(self.problem, own.theta, once=True)).gradients())
-
-        chunks = self._chunks(batch.rows)
-        if len(chunks) == 1:
-            return Gradient(batch.inner(self.problem, losses).gradients())
-        return Chunks([partial(gradient, batch.part(chunk)) for chunk in chunks], batch.shares(chunks))
-
-    def _way(self, batch: Batch, losses: Tensor, at: NetworkAt | None) -> Way:
-        """All that is asked of the inner loss in an outer step: of a network that knows its derivatives by itself."""
-
-        def way(own: Batch, losses: Tensor | None = None, at: NetworkAt | None = None) -> Way:
-            at = at if at is not None else self._at(own.theta, own.rows, own.masks) if losses is None else None
-            if at is not None:
-                return Pearlmutter(at, self.problem.sources(own.rows), own.ratio, own.row_weights)
-            there = own.losses_of(self.problem, own.theta) if losses is None else losses
-            return WAYS[self.hypergradient](own.inner(self.problem, there))
-
-        chunks = self._chunks(batch.rows)
-        if len(chunks) == 1:
-            return way(batch, losses, at)
-        return Chunks([partial(way, batch.part(chunk)) for chunk in chunks], batch.shares(chunks))
-
-    def _at(self, theta: Tensors, rows: Rows, masks: Tensor | None) -> NetworkAt | None:
-        return self.problem.at(theta, rows, masks) if self.hypergradient == "split" else None
+    @property
+    def _passes(self) -> Passes:
+        return Passes(self.problem, self.worker, self.hypergradient, self.micro_rows)
 
     def _moved(
         self, state: State, gradients: Tensors, rate: Tensor, beyond: tuple[Window, State] | None
@@ -205,9 +183,9 @@ class Step:
 
     def _fused(self, state: State, gradient: Tensors) -> State:
         """The state after an outer step of the fusion network along its global gradient."""
-        rounded = _rounded(gradient, state.omega)
+        gradient = rounded(gradient, state.omega)
         omega, moments = self.fusion_optimizer.update(
-            state.omega, rounded, state.omega_moments, self.fusion_learning_rate
+            state.omega, gradient, state.omega_moments, self.fusion_learning_rate
         )
         return replace(state, omega=omega, omega_moments=moments)
 
@@ -219,23 +197,6 @@ class Step:
 
         w, terms = taken.pulled_back(v, hessian, self.look_ahead)
         return way.ratio_gradient(w), terms
-
-    def _outer_gradient(self, theta: Tensors, outer: Rows) -> Tensors:
-        leaves, weight = self.problem.leaves(theta), self.problem.row_weights(outer).sum()
-        total: Tensors = {}
-        for chunk in self._chunks(outer):
-            rows = outer[chunk]
-            share = self.problem.row_weights(rows).sum() / weight.clamp_min(torch.finfo(weight.dtype).tiny)
-            loss = self.problem.outer_loss(leaves, rows)
-            loss = loss if len(rows) == len(outer) else loss * share
-            gradients = dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
-            total = {name: total[name] + value if total else value for name, value in gradients.items()}
-        return _rounded(self.worker.mean(total, weight), theta)
-
-    def _chunks(self, rows: Rows) -> list[slice]:
-        """The rows that are in memory with their graph at once; one chunk, also of no rows, where they all are."""
-        size = max(len(rows), 1) if self.micro_rows is None else self.micro_rows
-        return [slice(first, first + size) for first in range(0, max(len(rows), 1), size)]
 
     @torch.no_grad()
     def _measures(self, losses: Tensor, ratio: Tensor, points: Points) -> Measures:
@@ -253,9 +214,3 @@ class Step:
             "labelled": known.sum() / all_weight,
             **counted,
         }
-
-
-def _rounded(sums: Tensors, like: Tensors) -> Tensors:
-    """Sums over all rows of all workers in the type of the parameters: only here are sums in float64 rounded, which
-    hides the order that they were taken in."""
-    return {name: value.to(like[name].dtype) for name, value in sums.items()}

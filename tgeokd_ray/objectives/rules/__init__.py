@@ -12,19 +12,31 @@ from typing import Any
 from tgeokd_ray.errors import ConfigError, Problem
 from tgeokd_ray.objectives.options import suggestion
 from tgeokd_ray.objectives.rules.ada import ADA
+from tgeokd_ray.objectives.rules.anl import ANL
+from tgeokd_ray.objectives.rules.bikd import BiKD
 from tgeokd_ray.objectives.rules.constant import Constant
+from tgeokd_ray.objectives.rules.dist import DIST
+from tgeokd_ray.objectives.rules.dkd import DKD
 from tgeokd_ray.objectives.rules.frozen import Frozen
 from tgeokd_ray.objectives.rules.given import Given
 from tgeokd_ray.objectives.rules.labels import Labels
+from tgeokd_ray.objectives.rules.mgda import MGDA
 from tgeokd_ray.objectives.rules.one_step import TGeoOneStep
 from tgeokd_ray.objectives.rules.rule import Rule
+from tgeokd_ray.objectives.rules.rw import RW
 from tgeokd_ray.objectives.rules.shape import TGeoShape
 from tgeokd_ray.objectives.rules.wls import WLS
 
 __all__ = [
     "ADA",
+    "ANL",
+    "DIST",
+    "DKD",
+    "MGDA",
     "RULES",
+    "RW",
     "WLS",
+    "BiKD",
     "Constant",
     "Frozen",
     "Given",
@@ -35,18 +47,23 @@ __all__ = [
     "build_rule",
 ]
 
-RuleClass = (
-    type[Labels]
-    | type[Constant]
-    | type[ADA]
-    | type[WLS]
-    | type[Frozen]
-    | type[TGeoOneStep]
-    | type[TGeoShape]
-    | type[Given]
+_CLASSES: tuple[type[Rule], ...] = (
+    Labels,
+    Constant,
+    ANL,
+    ADA,
+    WLS,
+    RW,
+    MGDA,
+    BiKD,
+    DKD,
+    DIST,
+    Frozen,
+    TGeoOneStep,
+    TGeoShape,
+    Given,
 )
-_CLASSES: tuple[RuleClass, ...] = (Labels, Constant, ADA, WLS, Frozen, TGeoOneStep, TGeoShape, Given)
-RULES: Mapping[str, RuleClass] = {rule.kind: rule for rule in _CLASSES}
+RULES: Mapping[str, type[Rule]] = {rule.kind: rule for rule in _CLASSES}
 
 
 def build_rule(kind: str, **options: Any) -> Rule:

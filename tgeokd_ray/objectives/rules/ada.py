@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from tgeokd_ray.objectives.points import Context, Points
-from tgeokd_ray.objectives.rules.rule import require_teacher
+from tgeokd_ray.objectives.rules.rule import Rule
 from tgeokd_ray.objectives.short_axis import total
 
 
 @dataclass(frozen=True)
-class ADA:
+class ADA(Rule):
     """The mean margin of a row's class, `clip(Tbar_cc - mean of the other Tbar_c, 0, 1)` (Lukasik et al., 2021).
 
     Margins are those of the class means, so of train rows. 1 for a teacher that is certain and right, 0 for one that
@@ -24,13 +24,6 @@ class ADA:
     """
 
     kind: ClassVar[str] = "ada"
-    learned: ClassVar[bool] = False
-    additive: ClassVar[bool] = False
-
-    def init(self, seeds: Sequence[int], num_classes: int, num_teachers: int) -> dict[str, Tensor]:
-        del seeds, num_classes
-        require_teacher(self.kind, num_teachers)
-        return {}
 
     def weights(self, omega: Mapping[str, Tensor], points: Points, context: Context) -> Tensor:
         del omega, context

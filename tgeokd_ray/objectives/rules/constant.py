@@ -10,21 +10,19 @@ from torch import Tensor
 
 from tgeokd_ray.objectives.options import Check, is_number, require
 from tgeokd_ray.objectives.points import Context, Points
-from tgeokd_ray.objectives.rules.rule import everywhere, level_shares, require_teacher
+from tgeokd_ray.objectives.rules.rule import Rule, everywhere, level_shares, require_teacher
 
 ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
-class Constant:
+class Constant(Rule):
     """One mixture for every row: `value` in [0, 1] on the teachers together, in equal parts, or one weight for each
     teacher, which sum to at most 1; the rest on the labels."""
 
     value: float | tuple[float, ...] = 0.5
 
     kind: ClassVar[str] = "constant"
-    learned: ClassVar[bool] = False
-    additive: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if isinstance(self.value, list | tuple):  # a list where it was read from JSON

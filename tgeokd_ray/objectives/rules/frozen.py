@@ -11,13 +11,13 @@ from torch import Tensor
 
 from tgeokd_ray.objectives.options import require
 from tgeokd_ray.objectives.points import Context, Points
-from tgeokd_ray.objectives.rules.rule import level_shares
+from tgeokd_ray.objectives.rules.rule import Rule, level_shares
 from tgeokd_ray.objectives.rules.scoring import Scoring
 from tgeokd_ray.objectives.short_axis import softmax
 
 
 @dataclass(frozen=True)
-class Frozen:
+class Frozen(Rule):
     """The untrained fusion network: what the published code of Hu et al. amounts to."""
 
     features: str = "paper"
@@ -25,8 +25,6 @@ class Frozen:
     disagreement: bool = False
 
     kind: ClassVar[str] = "frozen"
-    learned: ClassVar[bool] = False
-    additive: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         require(self.kind, self._scoring.checks())

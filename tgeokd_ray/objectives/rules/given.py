@@ -13,12 +13,12 @@ from torch import Tensor
 from tgeokd_ray.errors import ConfigError
 from tgeokd_ray.objectives.options import Check, is_number, require
 from tgeokd_ray.objectives.points import Context, Points
-from tgeokd_ray.objectives.rules.rule import require_teacher
+from tgeokd_ray.objectives.rules.rule import Rule
 from tgeokd_ray.objectives.short_axis import softmax
 
 
 @dataclass(frozen=True)
-class Given:
+class Given(Rule):
     """A fixed ratio per row, from the logits u that the points carry for `source`, one of their Q stored ratios.
 
     `softmax(0, mean + shift + strength * (u_m - mean))` over the label and the M teachers, times the row's gate to the
@@ -32,8 +32,6 @@ class Given:
     mean: float = 0.0
 
     kind: ClassVar[str] = "given"
-    learned: ClassVar[bool] = False
-    additive: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         is_index = isinstance(self.source, int) and is_number(self.source) and self.source >= 0
@@ -44,11 +42,6 @@ class Given:
             Check("mean", "a finite number", self.mean, is_number(self.mean) and isfinite(self.mean)),
         ]
         require(self.kind, checks)
-
-    def init(self, seeds: Sequence[int], num_classes: int, num_teachers: int) -> dict[str, Tensor]:
-        del seeds, num_classes
-        require_teacher(self.kind, num_teachers)
-        return {}
 
     def weights(self, omega: Mapping[str, Tensor], points: Points, context: Context) -> Tensor:
         """Weights [R, N, 1 + M]. ConfigError for points without the ratio, or with several teachers and no gates."""

@@ -9,16 +9,14 @@ from typing import ClassVar
 from torch import Tensor
 
 from tgeokd_ray.objectives.points import Context, Points
-from tgeokd_ray.objectives.rules.rule import everywhere, level_shares
+from tgeokd_ray.objectives.rules.rule import Rule, everywhere, level_shares
 
 
 @dataclass(frozen=True)
-class Labels:
+class Labels(Rule):
     """The student alone: weight 1 on the labels, 0 on every teacher."""
 
     kind: ClassVar[str] = "labels"
-    learned: ClassVar[bool] = False
-    additive: ClassVar[bool] = False
 
     def init(self, seeds: Sequence[int], num_classes: int, num_teachers: int) -> dict[str, Tensor]:
         del seeds, num_classes, num_teachers

@@ -10,13 +10,13 @@ from torch import Tensor
 
 from tgeokd_ray.objectives.options import Check, is_number, require
 from tgeokd_ray.objectives.points import Context, Points, batch_mean
-from tgeokd_ray.objectives.rules.rule import level_shares
+from tgeokd_ray.objectives.rules.rule import Rule, level_shares
 from tgeokd_ray.objectives.rules.scoring import Scoring
 from tgeokd_ray.objectives.short_axis import softmax
 
 
 @dataclass(frozen=True)
-class TGeoOneStep:
+class TGeoOneStep(Rule):
     """A ratio per row from the fusion network, learned by the exact one-step hypergradient (Hu et al., ICLR 2024).
 
     Uncentred: softmax of the scores with `level` as offset. Centred: the scores' weighted mean over the global batch is
@@ -32,7 +32,6 @@ class TGeoOneStep:
 
     kind: ClassVar[str] = "tgeo_one_step"
     learned: ClassVar[bool] = True
-    additive: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         level_fits = is_number(self.level) and 0 < self.level < 1

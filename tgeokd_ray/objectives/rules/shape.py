@@ -12,12 +12,13 @@ from torch import Tensor
 from tgeokd_ray.errors import ConfigError
 from tgeokd_ray.objectives.options import Check, require
 from tgeokd_ray.objectives.points import Context, Points, batch_mean
+from tgeokd_ray.objectives.rules.rule import Rule
 from tgeokd_ray.objectives.rules.scoring import Scoring
 from tgeokd_ray.objectives.short_axis import softmax
 
 
 @dataclass(frozen=True)
-class TGeoShape:
+class TGeoShape(Rule):
     """The shape of the ratio without its level, which is chosen later on valid rows.
 
     One teacher: `sigmoid(f - mean f)`, the centred form of `tgeo_one_step` at the level 1/2. Several: a gate
@@ -33,7 +34,6 @@ class TGeoShape:
 
     kind: ClassVar[str] = "tgeo_shape"
     learned: ClassVar[bool] = True
-    additive: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         is_flag = isinstance(self.offset, bool)

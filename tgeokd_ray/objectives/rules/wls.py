@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf
 from typing import ClassVar
@@ -13,13 +13,13 @@ from torch import Tensor
 from tgeokd_ray.objectives.losses import cross_entropy
 from tgeokd_ray.objectives.options import Check, is_number, require
 from tgeokd_ray.objectives.points import Context, Points
-from tgeokd_ray.objectives.rules.rule import require_teacher
+from tgeokd_ray.objectives.rules.rule import Rule
 
 LOSS_EPS = 1e-7
 
 
 @dataclass(frozen=True)
-class WLS:
+class WLS(Rule):
     """Weighted soft labels: `scale * (1 - exp(-CE(S) / (CE(T) + 1e-7)))` on the teacher (Zhou et al., ICLR 2021).
 
     Both losses are the cross-entropy of the row's label. The label keeps weight 1 beside the teachers, so that rows sum
@@ -29,17 +29,11 @@ class WLS:
     scale: float = 2.25
 
     kind: ClassVar[str] = "wls"
-    learned: ClassVar[bool] = False
     additive: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         fits = is_number(self.scale) and 0 <= self.scale < inf
         require(self.kind, [Check("scale", "finite and >= 0", self.scale, fits)])
-
-    def init(self, seeds: Sequence[int], num_classes: int, num_teachers: int) -> dict[str, Tensor]:
-        del seeds, num_classes
-        require_teacher(self.kind, num_teachers)
-        return {}
 
     @torch.no_grad()
     def weights(self, omega: Mapping[str, Tensor], points: Points, context: Context) -> Tensor:

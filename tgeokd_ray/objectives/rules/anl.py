@@ -1,0 +1,26 @@
+"""From the teacher to the label, as training goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from tgeokd_ray.objectives.points import Context, Points
+from tgeokd_ray.objectives.rules.rule import Rule, everywhere, level_shares
+
+
+@dataclass(frozen=True)
+class ANL(Rule):
+    """Teacher annealing: the constant `1 - t / T` of step t of T (Clark et al., ACL 2019, "teacher annealing").
+
+    All teacher at the first step, all label after the last one. M teachers have their part / M.
+    """
+
+    kind: ClassVar[str] = "anl"
+
+    def weights(self, omega: Mapping[str, Tensor], points: Points, context: Context) -> Tensor:
+        del omega
+        return everywhere(level_shares(1 - context.progress, points), points)
