@@ -91,7 +91,7 @@ def test_the_logits_of_a_batch_are_the_teachers_of_the_moved_images(place: Path)
         name="live", kind="students", artifact="live", root=str(root), folder=str(root), table=str(table.path),
         logits=(str(logits.path),), live=str(teacher.path), augment="crop_flip", batch_rows=20,
     )  # fmt: skip
-    data = open_data(spec, LocalWorker(), DirectSource(), learned=False)
+    data = open_data(spec, LocalWorker(), DirectSource(), outer=False)
     batch = next(data.train.batches(2))
     taught = data.taught(batch, 2, torch.device("cpu"))
     assert data.live is not None
