@@ -37,7 +37,7 @@ OwnCard = Callable[[str], tuple[str, Card]]
 def resolve(
     options: Mapping[str, Any],
     *,
-    config: str | None = None,
+    config: str | Source | None = None,
     settings: Iterable[str] = (),
     quick: bool = False,
     defaults: Mapping[str, Any] | None = None,
@@ -46,9 +46,9 @@ def resolve(
     """The job and its card, with the damage of the job.
 
     Order, later wins: built-in defaults, `defaults` of the command, the card's `defaults` and `damage`, `config` (a
-    YAML file), `quick`, options that are not None, `settings` (`key.path=value`). Where nobody names a card,
-    `own_card` of the root is taken if there is one. ConfigError lists every unknown key and bad value of all sources,
-    each with its source.
+    YAML file, or what was read from one), `quick`, options that are not None, `settings` (`key.path=value`). Where
+    nobody names a card, `own_card` of the root is taken if there is one. ConfigError lists every unknown key and bad
+    value of all sources, each with its source.
     """
     above, problems = _told(options, config, settings, quick)
     # Laid under everything, so that changing one key of the teacher's model keeps the teacher's other defaults.
@@ -80,12 +80,14 @@ def _damage(card: Card) -> dict[str, Any]:
 
 
 def _told(
-    options: Mapping[str, Any], config: str | None, settings: Iterable[str], quick: bool
+    options: Mapping[str, Any], config: str | Source | None, settings: Iterable[str], quick: bool
 ) -> tuple[list[Source], list[Problem]]:
     """What the user said, in order, and what of it cannot be read."""
     problems: list[Problem] = []
     sources: list[Source] = []
-    if config is not None:
+    if isinstance(config, Source):
+        sources.append(config)
+    elif config is not None:
         try:
             sources.append(Source(read_yaml(Path(config)), file=config))
         except ConfigError as error:

@@ -1,0 +1,218 @@
+"""The configuration of a sweep: its YAML file, checked whole before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import Field, ValidationError, model_validator
+
+from tgeokd_ray.config.job import Job, Metric, Rival
+from tgeokd_ray.config.resolve import resolve
+from tgeokd_ray.config.sources import Source, merged
+from tgeokd_ray.config.space import Parameter, Point, Space, effective, grid_points, order_of, random_points
+from tgeokd_ray.config.training import Count, Positive
+from tgeokd_ray.errors import ConfigError, Problem
+from tgeokd_ray.tables.card_yaml import read_yaml
+from tgeokd_ray.tables.cards import Card
+from tgeokd_ray.tables.validation import Strict, did_you_mean, problems_of, raise_all, validated
+
+RULE, CONSTANT = "rule", "constant"
+TRIAL_RULES = ("labels", "constant", *get_args(Rival), "tgeo_one_step", "tgeo")
+# What may change between two runs of one sweep: how much of it is done, and where.
+FREE = ("trials", "concurrency", "resources", "budget_minutes", "memory_mib", "packs")
+
+
+class Resources(Strict):
+    """What one trial reserves: CPUs and GPUs, or parts of one."""
+
+    cpu: Positive = 1.0
+    gpu: Annotated[float, Field(ge=0)] = 0.0
+
+
+class Halving(Strict):
+    """ASHA: no trial is stopped before `grace_epochs`; of those that reach a rung one in `reduction` goes on."""
+
+    grace_epochs: Count = 1
+    reduction: Annotated[int, Field(ge=2)] = 3
+
+
+class Sweep(Strict):
+    """What is searched and how.
+
+    `base` is any part of a job's configuration; `space` lists parameters by their path in one, and two of their own:
+    `rule`, what makes the ratio of a trial's student, and `constant`, the teacher's weight under the rule `constant`.
+    `known` points are tried first. `metric` is one of the job's, always on valid. `trials` counts draws for random
+    search (for each combination of `grid` parameters) and TPE; a grid has its own number. Each trial trains `seeds`
+    students, whose mean counts. `memory_mib` bounds what one trial may take beyond what its process has.
+    """
+
+    name: str | None = None
+    base: dict[str, Any] = Field(default_factory=dict)
+    space: dict[str, Parameter]
+    known: tuple[dict[str, Any], ...] = ()
+    metric: str | None = None
+    search: Literal["random", "grid", "tpe"] = "random"
+    scheduler: Literal["none", "asha"] = "none"
+    asha: Halving = Halving()
+    trials: Count = 16
+    seeds: Count = 1
+    seed: Annotated[int, Field(ge=0, lt=1 << 31)] = 0
+    concurrency: Count = 2
+    resources: Resources = Resources()
+    packs: bool = True
+    memory_mib: Count | None = None
+    budget_minutes: Positive | None = None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Sweep:
+        problems = [] if self.space else ["space must name at least one parameter, got none"]
+        for name, parameter in self.space.items():
+            unknown = [other for other in parameter.when or {} if other not in self.space]
+            problems += [f"space.{name}.when: {o!r} is not in the space{did_you_mean(o, self.space)}" for o in unknown]
+            if self.search == "grid" and parameter.values is None:
+                problems.append(f"space.{name}: a grid needs choice or grid, got {parameter.kind}")
+            if self.search == "tpe" and parameter.kind == "grid":
+                problems.append(f"space.{name}: TPE tries what it believes in: use choice in place of grid")
+        if not problems:
+            try:
+                order_of(self.space)
+            except ValueError as error:
+                problems.append(f"space: {error}")
+        raise_all(problems)
+        return self
+
+    @property
+    def ordered(self) -> Space:
+        """The space, parameters with conditions after what they depend on."""
+        return {name: self.space[name] for name in order_of(self.space)}
+
+    @property
+    def points(self) -> list[Point] | None:
+        """All points of a grid or random search in order, known ones first; None for TPE, which thinks as it goes."""
+        space = self.ordered
+        known = [effective(space, dict(point)) for point in self.known]
+        if self.search == "tpe":
+            return None
+        found = grid_points(space) if self.search == "grid" else random_points(space, self.trials, self.seed)
+        told = [point for point in found if point not in known]
+        return [*known, *told] if self.search == "grid" else [*known, *told][: max(len(found), len(known))]
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A sweep with the job that its trials start from, and the card."""
+
+    name: str
+    sweep: Sweep
+    job: Job
+    card: Card
+
+    @property
+    def metric(self) -> Metric:
+        """By which trials are compared on valid."""
+        return self.job.metric
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """All that decides what a trial of this sweep is, JSON-ready: two sweeps of one name must agree in it."""
+        sweep = self.sweep.model_dump(mode="json", exclude={"name", "base", "metric", *FREE})
+        job = self.job.model_dump(mode="json", exclude={"root", "run", "checkpoint_seconds", "profile"})
+        return {"sweep": sweep, "job": job}
+
+
+def resolve_sweep(
+    path: str, options: Mapping[str, Any], *, settings: Sequence[str] = (), changes: Mapping[str, Any] | None = None
+) -> Resolved:
+    """The sweep in the file and its base job. `changes` go over keys of the sweep, `options` and `settings` over those
+    of its base, as for a job. ConfigError lists everything that is wrong with file, space and base, and nothing was
+    started."""
+    told = merged(read_yaml(Path(path)), {key: value for key, value in (changes or {}).items() if value is not None})
+    sweep = validated(Sweep, told, path)
+    metric = _metric(sweep, path)
+    given = {**options, **({} if metric is None else {"metric": metric})}
+    job, card = resolve(given, config=Source(sweep.base, "base", path), settings=settings)
+    problems = [*_bad_values(sweep, job, path), *_bad_known(sweep, path)]
+    if problems:
+        raise ConfigError(problems, fix=f"correct {path}")
+    return Resolved(sweep.name or Path(path).stem, sweep, job, card)
+
+
+def trial_job(job: Job, point: Point) -> Job:
+    """The job of one point: the values of its paths over the base. ValidationError for what a job can't be."""
+    nested: dict[str, Any] = {}
+    for name, value in point.items():
+        if name not in (RULE, CONSTANT):
+            for key in reversed(name.split(".")):
+                value = {key: value}
+            nested = merged(nested, value)
+    return Job.model_validate(merged(job.model_dump(), nested))
+
+
+def rule_of(job: Job, point: Point) -> str:
+    """What makes the ratio of this point's student: the point's rule, `constant` for a point with one, else the
+    job's."""
+    if RULE in point:
+        return str(point[RULE])
+    return CONSTANT if CONSTANT in point else job.distill.rule
+
+
+def _metric(sweep: Sweep, path: str) -> str | None:
+    told = sweep.metric
+    if told is not None and told.replace(".", "_").partition("_")[0] == "test":
+        why = "a sweep chooses on valid; test is looked at once, with the best student"
+        raise ConfigError([Problem(f"metric: {why}", file=path, expected="auc, nll, ...", got=told)])
+    return None if told is None else told.removeprefix("valid.").removeprefix("valid_")
+
+
+def _bad_values(sweep: Sweep, job: Job, path: str) -> list[Problem]:
+    """What is wrong with the values of the space, each tried alone on the base."""
+    texts: dict[str, None] = {}
+    for name, parameter in sweep.space.items():
+        for value in parameter.samples():
+            for text in _wrong(job, name, value):
+                texts.setdefault(f"space.{name}: {text}")
+    return [Problem(text, file=path) for text in texts]
+
+
+def _bad_known(sweep: Sweep, path: str) -> list[Problem]:
+    problems = []
+    for number, point in enumerate(sweep.known, start=1):
+        for name, value in point.items():
+            parameter = sweep.space.get(name)
+            if parameter is None:
+                problems.append(f"known point {number}: {name!r} is not in the space{did_you_mean(name, sweep.space)}")
+            elif not _inside(parameter, value):
+                problems.append(f"known point {number}: {name} must lie in the space, got {value!r}")
+        missing = [n for n in effective(sweep.ordered, dict.fromkeys(sweep.space) | dict(point)) if n not in point]
+        problems += [f"known point {number} lacks {name}" for name in missing]
+    return [Problem(text, file=path) for text in problems]
+
+
+def _inside(parameter: Parameter, value: Any) -> bool:
+    if parameter.values is None:
+        low, high = parameter.ends
+        return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+    try:
+        parameter.encoded(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _wrong(job: Job, name: str, value: Any) -> list[str]:
+    if name == RULE:
+        known = f"must be one of {', '.join(TRIAL_RULES)}, got {value!r}{did_you_mean(str(value), TRIAL_RULES)}"
+        return [] if value in TRIAL_RULES else [known]
+    if name == CONSTANT:
+        return [] if isinstance(value, int | float) and 0 <= value <= 1 else [f"must be in 0..1, got {value!r}"]
+    root = name.partition(".")[0]
+    if root not in ("student", "distill"):
+        return [f"a trial trains a student: paths begin with student. or distill., got {root!r}"]
+    try:
+        trial_job(job, {name: value})
+    except ValidationError as error:
+        return [text for _, text in problems_of(Job, error)]
+    return []
