@@ -92,9 +92,6 @@ Space = Mapping[str, Parameter]
 def effective(space: Space, point: Point) -> Point:
     """The point without parameters whose condition does not hold in it, in the order of the space."""
     kept: Point = {}
-    for name in point:
-        if name not in space:
-            kept[name] = point[name]  # the user's own, of a known point
     for name, parameter in space.items():
         if name in point and all(_holds(kept, other, wanted) for other, wanted in (parameter.when or {}).items()):
             kept[name] = point[name]

@@ -10,6 +10,7 @@ are those of batch norm.
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import ClassVar
@@ -53,9 +54,9 @@ class ImageNetwork(Network):
         logits: Tensor = self.head(self.features(maps).mean((-2, -1)))
         return logits
 
+    @abstractmethod
     def features(self, maps: Tensor) -> Tensor:
         """The maps [N, channels, height, width] of the last stage from images [N, K, H, W]."""
-        raise NotImplementedError
 
 
 class ResNet(ImageNetwork):

@@ -75,11 +75,14 @@ def distillation(student_logits: Tensor, teacher_logits: Tensor, *, temperature:
         raise ValueError(f"temperature must be > 0, got {temperature}")
     teacher = log_softmax(teacher_logits / divisor)
     student = log_softmax(student_logits / divisor)
-    return temperature**2 * _divergence(teacher, student)
+    return temperature**2 * divergence(teacher, student)
 
 
-def _divergence(teacher: Tensor, student: Tensor) -> Tensor:
-    """KL(teacher || student) of log-probabilities [..., C]."""
+def divergence(teacher: Tensor, student: Tensor) -> Tensor:
+    """The divergence KL(teacher || student) in nats of log-probabilities [..., C], shape [...].
+
+    Zero if and only if both agree.
+    """
     return total(teacher.exp() * (teacher - student))
 
 
@@ -99,7 +102,7 @@ def source_losses(
     if isinstance(temperature, Tensor):
         temperature = temperature.reshape(-1, 1, 1)
     elif temperature == 1:
-        teachers_loss = _divergence(log_softmax(teacher_logits), log_probabilities.unsqueeze(-2))
+        teachers_loss = divergence(log_softmax(teacher_logits), log_probabilities.unsqueeze(-2))
         return torch.cat([labels_loss, teachers_loss], -1)
     teachers_loss = distillation(student_logits.unsqueeze(-2), teacher_logits, temperature=temperature)
     return torch.cat([labels_loss, teachers_loss], -1)

@@ -1,7 +1,7 @@
 """Sums and softmax over a last axis of a few entries: classes, or a label and its teachers.
 
-torch vectorises along that axis alone and takes every row by itself where it is short: over 2 entries a sum costs 9 to
-25 times an addition, over 5 a softmax with its gradient 2 to 3 times what it costs along a long axis.
+torch vectorises along that axis alone and takes every row by itself where it is short, which costs several times as
+much on a CPU (benchmarks/method.py short_axes).
 """
 
 from __future__ import annotations

@@ -10,20 +10,20 @@ import torch
 from torch import Tensor
 
 from tgeokd_ray.errors import ConfigError
-from tgeokd_ray.objectives.losses import Sources
+from tgeokd_ray.objectives.losses import Sources, divergence
 from tgeokd_ray.objectives.options import require
 from tgeokd_ray.objectives.points import Context, Points
 from tgeokd_ray.objectives.rules.rule import Rule, everywhere, level_shares, other_loss_checks, require_teacher
 from tgeokd_ray.objectives.settings import undefined
-from tgeokd_ray.objectives.short_axis import log_softmax, total
+from tgeokd_ray.objectives.short_axis import log_softmax
 
 
 @dataclass(frozen=True)
 class DKD(Rule):
-    """Decoupled KD in a constant mixture: tau^2 (alpha TCKD + beta NCKD) for KD (Zhao et al., CVPR 2022, eq. 7).
+    """Decoupled KD in a constant mixture: tau^2 (alpha TCKD + beta NCKD) for KD (Zhao et al., CVPR 2022).
 
     TCKD is the KL of (class of the label, all others) from teacher to student, NCKD that of the other classes among
-    themselves; KD is `TCKD + (1 - p) NCKD`, p the teacher's probability of the label (eq. 6), and stands where a row
+    themselves; KD is `TCKD + (1 - p) NCKD`, p the teacher's probability of the label, and stands where a row
     has no label. `value` is the teachers' weight, in equal parts: 1/2 is the sum with GT of the paper, halved.
     """
 
@@ -59,8 +59,8 @@ class DKD(Rule):
         students = _Parts(*(value.unsqueeze(2) for value in student))
         teachers = sources.teachers.to(student_logits.dtype) / over
         taught = _Parts.of(teachers, sources.labels.unsqueeze(-1).expand(teachers.shape[-3:-1]))
-        target = _divergence(taught.target, students.target)
-        others = _divergence(taught.others, students.others)
+        target = divergence(taught.target, students.target)
+        others = divergence(taught.others, students.others)
         known = (sources.labels >= 0).unsqueeze(-1)
         alpha = torch.where(known, self.alpha, torch.ones_like(target))
         beta = torch.where(known, self.beta, taught.target[..., 1].exp())
@@ -83,8 +83,3 @@ class _Parts(NamedTuple):
         others = logs.masked_fill(own, torch.finfo(logs.dtype).min / 2)  # finite: no probability, and no NaN
         rest = others.logsumexp(-1, keepdim=True)
         return cls(torch.cat([logs.gather(-1, place), rest], -1), others - rest)
-
-
-def _divergence(teacher: Tensor, student: Tensor) -> Tensor:
-    """KL(teacher || student) of log-probabilities over the last axis."""
-    return total(teacher.exp() * (teacher - student))
