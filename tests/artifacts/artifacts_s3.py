@@ -54,9 +54,12 @@ def running() -> Iterator[str]:
         late.start()
         try:
             assert server.stdout is not None
-            yield f"http://127.0.0.1:{int(server.stdout.readline())}"
+            try:
+                port = int(server.stdout.readline())
+            finally:
+                late.cancel()  # it limits the start, not the life
+            yield f"http://127.0.0.1:{port}"
         finally:
-            late.cancel()
             server.kill()
 
 
