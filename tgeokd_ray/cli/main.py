@@ -28,6 +28,7 @@ from tgeokd_ray.cli.options import (
     Workers,
 )
 from tgeokd_ray.cli.spreading import spread
+from tgeokd_ray.cli.sweep import sweep
 
 app = typer.Typer(
     help="Distil a large, slow teacher into a small, fast student: TGeo-KD on tables of any size.",
@@ -118,6 +119,7 @@ def precompute(
 
 app.command("import-logits")(import_logits)
 app.command("logits")(export_logits)
+app.command()(sweep)
 
 
 @app.command()

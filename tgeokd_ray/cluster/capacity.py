@@ -81,3 +81,22 @@ def _spread(workers: int, gpus: int, cpus: int, room: int, nodes: Sequence[Node]
 
 def _workers(workers: int) -> str:
     return f"{workers} worker{'s' if workers > 1 else ''}"
+
+
+def check_trials(concurrency: int, cpu: float, gpu: float, nodes: Sequence[Node]) -> ConfigError | None:
+    """What keeps so many trials at once, with these parts of a CPU and a GPU each, off the nodes; None if they fit."""
+    room = sum(_parts(node, cpu, gpu) for node in nodes)
+    if room >= concurrency:
+        return None
+    each = f"{cpu:g} CPU" + (f" and {gpu:g} GPU" if gpu else "")
+    there = f"{sum(node.get('CPU', 0) for node in nodes):g} CPUs, {sum(node.get('GPU', 0) for node in nodes):g} GPUs"
+    return ConfigError(
+        f"concurrency {concurrency} x {each}: there is room for {room} on {len(nodes)} node(s) with {there}",
+        fix=f"concurrency: {room}, or a smaller part under resources" if room else "a smaller part under resources",
+    )
+
+
+def _parts(node: Node, cpu: float, gpu: float) -> int:
+    slack = 1e-9  # a third of a CPU three times is one
+    by_cpu = int(node.get("CPU", 0) / cpu + slack)
+    return min(by_cpu, int(node.get("GPU", 0) / gpu + slack)) if gpu else by_cpu

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import ray
+import torch
 from ray._private.utils import get_num_cpus
 
 from tgeokd_ray.cluster.capacity import Node
@@ -46,6 +47,11 @@ class Connection:
 def cores() -> int:
     """The CPUs that this machine, or the container around this process, really has."""
     return int(get_num_cpus(override_docker_cpu_warning=True))
+
+
+def this_machine() -> Node:
+    """What a Ray that is started here would have of its own accord."""
+    return {"CPU": float(cores()), "GPU": float(torch.cuda.device_count())}
 
 
 def connect(address: str | None = None, *, workers: int, verbose: bool = False) -> Connection:

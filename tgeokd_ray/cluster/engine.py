@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from tgeokd_ray.cluster.capacity import check_plan, check_workers, choose_device, total
+from tgeokd_ray.cluster.capacity import check_plan, check_trials, check_workers, choose_device, total
 from tgeokd_ray.cluster.connect import Connection, connect, cores
 from tgeokd_ray.cluster.data import ray_map
 from tgeokd_ray.cluster.pool import ray_pool
-from tgeokd_ray.cluster.shared_rows import share_rows
+from tgeokd_ray.cluster.shared_rows import SharedRows, share_rows
 from tgeokd_ray.cluster.source import ClusterSource, FeedKind
 from tgeokd_ray.cluster.store import share
 from tgeokd_ray.cluster.train import Group, run_plan
 from tgeokd_ray.cluster.visibility import check_root_visible
+from tgeokd_ray.config.proposals import Asked, Listed
+from tgeokd_ray.config.sweep import Resolved, Sweep
 from tgeokd_ray.events import Progress
 from tgeokd_ray.feed import LogitsTable
 from tgeokd_ray.training.reuse import Plan
-from tgeokd_ray.training.spec import Finished
+from tgeokd_ray.training.spec import Finished, RunSpec
+
+if TYPE_CHECKING:
+    from tgeokd_ray.cluster.tune import Listener, Run
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -64,9 +69,56 @@ class RayEngine:
         source = replace(source, shared=share_rows(plan([]), source))
         return run_plan(plan, self._group, source, progress, self._storage)
 
+    def check_trials(self, sweep: Sweep) -> None:
+        """ConfigError where not as many trials fit at once as the sweep asks for."""
+        each = sweep.resources
+        wrong = check_trials(sweep.concurrency, each.cpu, each.gpu, self._connection.nodes())
+        if wrong is not None:
+            raise wrong
+
+    def trials(
+        self,
+        run: Run,
+        what: Listed | Asked,
+        resolved: Resolved,
+        *,
+        specs: Sequence[RunSpec],
+        board: Listener,
+        seconds: float | None,
+        progress: Progress,
+    ) -> bool:
+        """Run trials by Ray Tune. What `specs` read is put into the object store once, as far as it fits there; the
+        rest is read from disk by every trial, which is told."""
+        from tgeokd_ray.cluster.tune import run_trials  # a second of import that other jobs do without
+
+        paths = dict.fromkeys(path for spec in specs for path in spec.logits)
+        shared = share({path: LogitsTable.open(Path(path)).class_means for path in paths})
+        source = ClusterSource("direct", shared)
+        rows = share_rows(specs, source)
+        _tell_shared(rows, progress)
+        return run_trials(
+            run,
+            what,
+            resolved.sweep,
+            epochs=resolved.most_epochs + 1,
+            curves=board.curves,
+            source=replace(source, shared=rows),
+            listener=board,
+            seconds=seconds,
+            storage=self._storage,
+        )
+
     def close(self) -> None:
         """Give back what was started."""
         self._connection.close()
+
+
+def _tell_shared(rows: SharedRows, progress: Progress) -> None:
+    progress.finished("share", f"{rows.bytes / 2**20:,.0f} MiB in the object store, one copy for each node")
+    if rows.left:
+        progress.warned(
+            f"{rows.left / 2**20:,.0f} MiB of rows do not fit into the object store: every trial reads them from disk"
+        )
 
 
 def open_engine(

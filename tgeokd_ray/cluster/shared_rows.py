@@ -21,9 +21,12 @@ STORE_SHARE = 0.5  # of the object store; the rest is for what Ray Data has in f
 
 @dataclass(frozen=True)
 class SharedRows:
-    """Rows by what was wanted; picklable, it keeps them alive where it is held."""
+    """Rows by what was wanted; picklable, it keeps them alive where it is held. `bytes` are in the store, `left` were
+    estimated to be too many for it."""
 
     rows: Mapping[Key, Shared]
+    bytes: int = 0
+    left: int = 0
 
     def get(self, wanted: Wanted) -> Rows | None:
         """The rows as views of the node's one copy; None where they are not shared."""
@@ -36,14 +39,18 @@ def share_rows(specs: Sequence[RunSpec], source: Source) -> SharedRows:
     no more than a run may hold in memory and half of the store has room."""
     room = STORE_SHARE * float(ray.cluster_resources().get("object_store_memory", 0.0))
     shared: dict[Key, Shared] = {}
+    left: dict[Key, int] = {}
+    put = 0
     for spec in specs:
-        for wanted in (one for one in all_wanted(spec) if one.rows and one.key not in shared):
+        for wanted in (one for one in all_wanted(spec) if one.rows and one.key not in {*shared, *left}):
             size = _size(wanted)
-            if size <= min(room, spec.cache_bytes):
-                shared[wanted.key] = share(_collected(source.reader(wanted), wanted).to_arrays())
-                room -= size
+            if size > min(room, spec.cache_bytes):
+                left[wanted.key] = size
+                continue
+            shared[wanted.key] = share(_collected(source.reader(wanted), wanted).to_arrays())
+            room, put = room - size, put + size
             pa.default_memory_pool().release_unused()  # what reading left: the driver lives as long as the workers
-    return SharedRows(shared)
+    return SharedRows(shared, put, sum(left.values()))
 
 
 def _collected(reader: UnitReader, wanted: Wanted) -> Rows:

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import shutil
-import threading
 import time
-import uuid
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +15,10 @@ import torch
 from ray.exceptions import RayError
 from ray.train.v2.api.config import LoggingConfig
 
-from tgeokd_ray.artifacts import write_json
-from tgeokd_ray.artifacts.owner import LOCK, Owner, read_owner
+from tgeokd_ray.cluster.beside import beside
 from tgeokd_ray.cluster.failures import explain, is_loss, one_line, user_error
 from tgeokd_ray.cluster.progress import Relay, RemoteProgress
+from tgeokd_ray.cluster.ray_folder import ray_folder
 from tgeokd_ray.cluster.source import ClusterSource
 from tgeokd_ray.events import Progress, Silent
 from tgeokd_ray.training.distributed import ProcessGroupWorker
@@ -34,8 +30,6 @@ from tgeokd_ray.training.worker import LocalWorker, Worker
 MAX_FAILURES = 2  # groups lost in one plan; each new one goes on from committed runs and our own checkpoints
 MAX_START_FAILURES = 10  # waits of a minute for workers that do not start
 QUIET_SECONDS = 60.0  # of a group that has not told anything yet, until the driver says what it waits for
-REPLAY_SECONDS = 0.3
-FOLDER = ".ray-"
 
 Execute = Callable[[Plan, Worker, ClusterSource, Progress], list[Finished]]
 
@@ -88,7 +82,7 @@ def run_plan(
     relay = Relay(progress)
     task = _Task(plan, group, source, relay.board, execute)
     try:
-        with _folder(storage) as folder:
+        with ray_folder(storage) as folder:
             for attempt in range(MAX_FAILURES + 1):
                 try:
                     return _attempt(task, folder / f"attempt-{attempt}", _Listener(relay, group, progress))
@@ -99,22 +93,6 @@ def run_plan(
         raise AssertionError("unreachable")
     finally:
         relay.close()
-
-
-@contextlib.contextmanager
-def _folder(storage: Path) -> Iterator[Path]:
-    """A folder for Ray's own files, removed at the end; first those go whose driver was killed."""
-    for left in storage.glob(f"{FOLDER}*"):
-        owner = read_owner(left)
-        if owner is not None and owner.state() == "gone":
-            shutil.rmtree(left, ignore_errors=True)
-    folder = storage / f"{FOLDER}{uuid.uuid4().hex}"
-    folder.mkdir(parents=True)
-    try:
-        write_json(folder / LOCK, asdict(Owner.current()))
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _attempt(task: _Task, folder: Path, listen: Callable[[], None]) -> list[Finished]:
@@ -132,7 +110,7 @@ def _attempt(task: _Task, folder: Path, listen: Callable[[], None]) -> list[Fini
         torch_config=ray.train.torch.TorchConfig(backend="nccl" if task.group.device == "cuda" else "gloo"),
         run_config=run_config,
     )
-    result: list[Finished] = _beside(trainer.fit, listen).return_value
+    result: list[Finished] = beside(trainer.fit, listen).return_value
     return result
 
 
@@ -154,27 +132,6 @@ class _Listener:
                 for kind, each in self._group.resources.items()
             ]
             self._progress.warned(f"the workers have not begun after {QUIET_SECONDS:g} s: {'; '.join(needs)}")
-
-
-def _beside(call: Callable[[], Any], meanwhile: Callable[[], None]) -> Any:
-    """`call()` in a thread while this one calls `meanwhile`. In the main thread Ray Train would take over Ctrl-C for
-    good and end the process with 0; so the KeyboardInterrupt comes to us, and closing the connection ends the group."""
-    outcome: dict[str, Any] = {}
-
-    def run() -> None:
-        try:
-            outcome["result"] = call()
-        except BaseException as error:  # it is raised in the thread that waits
-            outcome["error"] = error
-
-    thread = threading.Thread(target=run, name="fit", daemon=True)
-    thread.start()
-    while thread.is_alive():
-        thread.join(REPLAY_SECONDS)
-        meanwhile()
-    if "error" in outcome:
-        raise outcome["error"]
-    return outcome["result"]
 
 
 def _work(config: dict[str, Any]) -> list[Finished]:

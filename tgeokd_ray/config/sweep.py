@@ -18,8 +18,10 @@ from tgeokd_ray.errors import ConfigError, Problem
 from tgeokd_ray.tables.card_yaml import read_yaml
 from tgeokd_ray.tables.cards import Card
 from tgeokd_ray.tables.validation import Strict, did_you_mean, problems_of, raise_all, validated
+from tgeokd_ray.training.spec import HIGHER_IS_BETTER
 
 RULE, CONSTANT = "rule", "constant"
+EPOCHS = "student.training.epochs"
 TRIAL_RULES = ("labels", "constant", *get_args(Rival), "tgeo_one_step", "tgeo")
 # What may change between two runs of one sweep: how much of it is done, and where.
 FREE = ("trials", "concurrency", "resources", "budget_minutes", "memory_mib", "packs")
@@ -114,6 +116,27 @@ class Resolved:
     def metric(self) -> Metric:
         """By which trials are compared on valid."""
         return self.job.metric
+
+    @property
+    def sign(self) -> float:
+        """1 where more of the metric is better, else -1."""
+        return 1.0 if HIGHER_IS_BETTER[self.metric] else -1.0
+
+    @property
+    def most_epochs(self) -> int:
+        """The most that any trial trains."""
+        searched = self.sweep.space.get(EPOCHS)
+        return max(map(int, searched.samples())) if searched is not None else self.job.student.training.epochs
+
+    @property
+    def samples(self) -> list[Point]:
+        """Points that stand for all: every one of a list, else one for each rule."""
+        points, space = self.sweep.points, self.sweep.ordered
+        if points is not None:
+            return points
+        first = {name: parameter.samples()[0] for name, parameter in space.items()}
+        rules = space[RULE].samples() if RULE in space else ()
+        return [effective(space, {**first, RULE: rule}) for rule in rules] or [effective(space, first)]
 
     @property
     def identity(self) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from tgeokd_ray.pipeline.precompute import Scoring, precompute
 from tgeokd_ray.pipeline.record import known_channel
 from tgeokd_ray.tables.card_damage import damage_told
 from tgeokd_ray.tables.cards import SPLITS, Card
-from tgeokd_ray.training.reuse import Plan, replay
+from tgeokd_ray.training.reuse import Plan, finished, replay
 from tgeokd_ray.training.spec import Finished
 
 
@@ -55,6 +55,20 @@ class Chain:
         yield stage
         stage.seconds = round(time.monotonic() - began, 3)
         self.stages.append(stage)
+
+    def to_logits(self) -> tuple[Artifact, list[Artifact], Artifact]:
+        """The chain up to the logits: table, teachers (none where they are from elsewhere), logits."""
+        table = self.encode(self.job.data)
+        self.check_splits(table)
+        if self.job.teacher.imported.file is not None:
+            return table, [], self.imported(table)
+        teachers = self.teachers(table)
+        return table, teachers, self.precompute(table, teachers)
+
+    def teacher_figures(self, teachers: Sequence[Artifact], logits: Artifact) -> Finished:
+        """The teacher's run; figures of several teachers, and of one from elsewhere, stand in their logits."""
+        old = next(stage.reused for stage in self.stages if stage.name in ("teacher", "import"))
+        return finished("teacher", teachers[0] if len(teachers) == 1 else logits, reused=old, seconds=0.0)
 
     def encode(self, files: Sequence[str], onto: Artifact | None = None) -> Artifact:
         """Raw files to `tables/NAME`; new ones, of the table that grows, where `onto` names it."""
@@ -160,6 +174,11 @@ class Chain:
         if learned is None:
             return None
         return learned, ratio_effect(self.job, table, logits, learned, self.engine, self.folder / "ratio")
+
+    def planned(self, name: str, plan: Plan) -> list[Finished]:
+        """The runs of a plan, as a stage of their own."""
+        with self._stage(name) as stage:
+            return self._runs(plan, stage)
 
     def _runs(self, plan: Plan, stage: Stage, means: Sequence[str] = ()) -> list[Finished]:
         done = replay(plan)

@@ -2,16 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Protocol, TypeVar
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from tgeokd_ray.config.proposals import Asked, Listed
+from tgeokd_ray.config.sweep import Resolved, Sweep
 from tgeokd_ray.errors import ResourceError
 from tgeokd_ray.events import Progress
 from tgeokd_ray.training.reuse import Plan
-from tgeokd_ray.training.spec import Finished
+from tgeokd_ray.training.spec import Finished, RunSpec
+
+if TYPE_CHECKING:
+    from tgeokd_ray.training.data import Source
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Tell = Callable[[Mapping[str, float]], None]
+
+
+class Run(Protocol):
+    """What one trial does; it leaves by the SystemExit that `tell` raises."""
+
+    def __call__(self, unit: Any, tell: Tell, source: Source) -> None: ...
+
+
+class Heard(Protocol):
+    """Who hears how trials go: that one began, its metric (larger is better) after an epoch, that it is over, `lost`
+    where it could not say so itself. `curves` has that metric after each epoch of trials that are over."""
+
+    @property
+    def curves(self) -> Mapping[str, Sequence[float]]: ...
+
+    def began(self, unit: Any) -> None: ...
+
+    def told(self, unit: Any, epoch: int, value: float) -> None: ...
+
+    def ended(self, unit: Any, lost: str | None) -> None: ...
 
 
 class Engine(Protocol):
@@ -24,6 +52,22 @@ class Engine(Protocol):
 
     def train(self, plan: Plan, progress: Progress, means: Iterable[str] = ()) -> list[Finished]:
         """Execute the plan; `means` are logits artifacts whose class means are shared with every worker."""
+
+    def check_trials(self, sweep: Sweep) -> None:
+        """ConfigError where not as many trials fit at once as the sweep asks for."""
+
+    def trials(
+        self,
+        run: Run,
+        what: Listed | Asked,
+        resolved: Resolved,
+        *,
+        specs: Sequence[RunSpec],
+        board: Heard,
+        seconds: float | None,
+        progress: Progress,
+    ) -> bool:
+        """Run trials, which read what `specs` read; whether `seconds`, None for ever, were enough for all of them."""
 
     def close(self) -> None:
         """Give back what was started."""
@@ -52,8 +96,39 @@ class LocalEngine:
         del means
         return execute(plan, LocalWorker(self.task_device), DirectSource(), progress)
 
+    def check_trials(self, sweep: Sweep) -> None:
+        del sweep
+
+    def trials(
+        self,
+        run: Run,
+        what: Listed | Asked,
+        resolved: Resolved,
+        *,
+        specs: Sequence[RunSpec],
+        board: Heard,
+        seconds: float | None,
+        progress: Progress,
+    ) -> bool:
+        from tgeokd_ray.training.data import DirectSource
+
+        del resolved, specs, progress
+        until = None if seconds is None else time.monotonic() + seconds
+        for index in range(what.number):
+            if until is not None and time.monotonic() >= until:
+                return False
+            unit = what.unit({"unit": index})
+            board.began(unit)
+            run(unit, partial(_pass_on, board, unit), DirectSource())
+            board.ended(unit, None)
+        return True
+
     def close(self) -> None:
         return
+
+
+def _pass_on(board: Heard, unit: Any, told: Mapping[str, float]) -> None:
+    board.told(unit, int(told["epoch"]), told["value"])
 
 
 class Lazy:

@@ -25,7 +25,6 @@ from tgeokd_ray.pipeline.results import build_results, channel_entry, told_ratio
 from tgeokd_ray.pipeline.segments import check_segments
 from tgeokd_ray.tables.cards import Card
 from tgeokd_ray.tables.inputs import raw_files
-from tgeokd_ray.training.reuse import finished
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ def run_job(
     Nothing is made where options contradict each other or a raw file is not there. ResourceError while another process
     works in the same run folder.
     """
-    _check_place(job, place)
+    check_place(job, place)
     if students and "train" not in job.logits.splits:
         got = ", ".join(job.logits.splits)
         problem = Problem("logits.splits lacks train, which students learn from", expected="train among them", got=got)
@@ -67,21 +66,14 @@ def run_job(
 def _run_chain(chain: Chain, engine: Lazy, progress: Recorder, with_students: bool) -> dict[str, Any]:
     job, card, folder = chain.job, chain.card, chain.folder
     try:
-        table = chain.encode(job.data)
-        chain.check_splits(table)
-        theirs = job.teacher.imported.file is not None
-        teachers = [] if theirs else chain.teachers(table)
-        logits = chain.imported(table) if theirs else chain.precompute(table, teachers)
+        table, teachers, logits = chain.to_logits()
         students = chain.students(table, [logits]) if with_students else []
         ratio = chain.ratio(table, [logits], students)
     finally:
         engine.close()
     if with_students and all(student.error is not None for student in students):
         raise next(student.error for student in students if student.error is not None)
-    old = next(stage.reused for stage in chain.stages if stage.name in ("teacher", "import"))
-    # The figures of several teachers, and of one from elsewhere, stand in their logits.
-    scored_by = teachers[0] if len(teachers) == 1 else logits
-    done = [finished("teacher", scored_by, reused=old, seconds=0.0), *students]
+    done = [chain.teacher_figures(teachers, logits), *students]
     results = build_results(job, folder.name, card, table, done, chain.stages, progress.warnings)
     results["extra"] |= {"logits": logits.label, **told_ratio(results["models"], ratio)}
     if chain.channel is not None:
@@ -97,7 +89,7 @@ def run_stage(
 
     ConfigError where the card is not the one that made the table.
     """
-    _check_place(job, place)
+    check_place(job, place)
     for table in [*given.get("table", ()), *given.get(BASE, ())]:
         check_card(card, job.card, table)
     if name == "encode":
@@ -130,7 +122,7 @@ def _run_stage(name: str, job: Job, given: Mapping[str, Sequence[Artifact]], cha
     return [open_artifact(Path(student.artifact)) for student in students]
 
 
-def _check_place(job: Job, place: Place) -> None:
+def check_place(job: Job, place: Place) -> None:
     """ConfigError for what a job without Ray could only ignore."""
     problems = []
     if place.local and job.workers > 1:

@@ -7,7 +7,7 @@ FOLDER/asked/t-1f0c....json                  one that was begun
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -43,6 +43,10 @@ class Trial:
     reason: str | None = None
     code: str | None = None
     raw: Mapping[str, Any] = field(default_factory=dict)
+
+    def with_record(self, seconds: float, raw: Mapping[str, Any]) -> Trial:
+        """The trial with how long it took and what the search algorithm calls its point."""
+        return replace(self, seconds=seconds, raw=dict(raw))
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,23 @@
-"""Memory that one training step frees is there for the next one."""
+"""Memory that one training step frees is there for the next one; what is said where there is too little."""
 
 from __future__ import annotations
 
 import ctypes
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+from tgeokd_ray.errors import ResourceError
 
 # Parameters of mallopt(3).
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 KEPT_BYTES = 1 << 27
+# What torch says on a CPU, as a RuntimeError like many another.
+REFUSED = re.compile(r"can't allocate memory|not enough memory", re.IGNORECASE)
 LARGEST_BYTES = 1 << 25  # of a block that comes from the heap; the most that glibc takes
 
 
@@ -23,3 +33,47 @@ def keep_freed_memory() -> bool:
     except (OSError, TypeError, AttributeError):
         return False
     return bool(mallopt(TRIM_THRESHOLD, KEPT_BYTES)) and bool(mallopt(MMAP_THRESHOLD, LARGEST_BYTES))
+
+
+@contextmanager
+def enough_memory(name: str) -> Iterator[None]:
+    """A ResourceError in place of whatever numpy, Arrow or torch raises where memory for `name` is refused."""
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise _too_little(name, error) from error
+    except RuntimeError as error:
+        if REFUSED.search(str(error)) is None:
+            raise
+        raise _too_little(name, error) from error
+
+
+def _too_little(name: str, error: BaseException) -> ResourceError:
+    told = str(error).strip().partition("\n")[0] or type(error).__name__
+    fix = "a smaller batch_rows or model, micro_rows, or more memory"
+    return ResourceError(f"{name}: not enough memory: {told}", fix=fix)
+
+
+@contextmanager
+def memory_limit(mib: int | None) -> Iterator[None]:
+    """This process may take at most so many MiB beyond what it has now, None: as many as there are; more is refused to
+    whoever asks. ResourceError where the system can't say what a process has."""
+    if mib is None:
+        yield
+        return
+    import resource  # not on every system
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (_data_bytes() + (mib << 20), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def _data_bytes() -> int:
+    try:
+        told = Path("/proc/self/status").read_text(encoding="utf-8")
+    except OSError:
+        raise ResourceError("memory_mib: this system does not say what a process has", fix="leave it out") from None
+    return int(re.findall(r"VmData:\s+(\d+) kB", told)[0]) << 10

@@ -13,6 +13,7 @@ from tgeokd_ray.errors import UserError
 from tgeokd_ray.events import Progress, Silent
 from tgeokd_ray.training.channel import fit_run
 from tgeokd_ray.training.data import Source
+from tgeokd_ray.training.memory import enough_memory
 from tgeokd_ray.training.pack import Pack, packed
 from tgeokd_ray.training.reuse import Plan, finished, lookup, run_inputs
 from tgeokd_ray.training.run import train_run
@@ -60,7 +61,8 @@ def _train(pack: Pack, worker: Worker, source: Source, progress: Progress) -> li
     inputs = [run_inputs(spec) for spec in pack.specs]
     try:
         if pack.shared.kind != "channels":
-            train_run(pack, inputs, worker, source, progress)
+            with enough_memory(pack.name):
+                train_run(pack, inputs, worker, source, progress)
         elif worker.rank == 0:
             fit_run(pack.shared, progress)
         worker.barrier()

@@ -1,0 +1,219 @@
+"""Ray Tune runs the trials of a sweep: it places them, tries lost ones again, stops hopeless ones, asks Optuna.
+
+What a trial does and what came of it is passed in and written elsewhere; of Ray's own state nothing is read back.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
+
+from tgeokd_ray.cluster.beside import beside
+from tgeokd_ray.cluster.environment import environment
+from tgeokd_ray.cluster.ray_folder import ray_folder
+from tgeokd_ray.config.proposals import Asked, Listed
+from tgeokd_ray.config.space import Parameter
+from tgeokd_ray.config.sweep import Sweep
+from tgeokd_ray.errors import ConfigError
+from tgeokd_ray.training.data import Source
+
+Tell = Callable[[Mapping[str, float]], None]
+Run = Callable[[Any, Tell, Source], None]
+VALUE, EPOCH = "value", "epoch"
+LOST_TWICE = 2  # a trial whose process or node is lost is tried again so often
+# Read while a sweep begins: its own files are nobody's, and Ctrl-C is ours.
+SETTINGS = {
+    "RAY_AIR_NEW_OUTPUT": "0",  # it prints whatever one asks for
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "100000",
+}
+
+
+class Listener(Protocol):
+    """Hears in the driver how trials go, by unit. `curves`: values of trials that are over, after each epoch."""
+
+    @property
+    def curves(self) -> Mapping[str, Sequence[float]]: ...
+
+    def began(self, unit: Any) -> None:
+        """A trial starts, or starts again."""
+
+    def told(self, unit: Any, epoch: int, value: float) -> None:
+        """A trial says how good it is."""
+
+    def ended(self, unit: Any, lost: str | None) -> None:
+        """A trial is over: by itself, stopped by the scheduler, or, with a reason, its process was lost for good."""
+
+
+def run_trials(
+    run: Run,
+    proposals: Listed | Asked,
+    sweep: Sweep,
+    *,
+    epochs: int,
+    curves: Mapping[str, Sequence[float]],
+    source: Source,
+    listener: Listener,
+    seconds: float | None,
+    storage: Path,
+) -> bool:
+    """Run every trial, at most `sweep.concurrency` at once; whether `seconds` were enough for all.
+
+    `run` may tell {"epoch", "value"}, a larger value being better and `epochs` more than a trial's own last one; it is
+    stopped by a SystemExit out of that call. `curves` are such values of trials that were over before, after each of
+    their epochs, by which the scheduler judges too. `storage` is a folder that every node sees.
+    """
+    budget, callback = _Budget(seconds), _Callback(proposals, listener)
+    with environment(SETTINGS), ray_folder(storage) as folder:
+        trainable = tune.with_parameters(_trial, run=run, proposals=proposals, source=source)
+        tuner = tune.Tuner(
+            tune.with_resources(trainable, _resources(sweep)),
+            param_space={"unit": tune.grid_search(list(range(proposals.number)))}
+            if isinstance(proposals, Listed)
+            else {},
+            tune_config=tune.TuneConfig(
+                metric=VALUE,
+                mode="max",
+                num_samples=1 if isinstance(proposals, Listed) else proposals.number,
+                max_concurrent_trials=sweep.concurrency,
+                reuse_actors=True,
+                scheduler=_scheduler(sweep, epochs, curves),
+                search_alg=None if isinstance(proposals, Listed) else _optuna(proposals),
+            ),
+            run_config=tune.RunConfig(
+                name="sweep",
+                storage_path=str(folder),
+                failure_config=tune.FailureConfig(max_failures=LOST_TWICE),
+                callbacks=[callback],
+                stop=budget,
+                verbose=0,
+            ),
+        )
+        try:
+            beside(tuner.fit, lambda: None)
+        finally:
+            callback.mute()  # what ends because we do is neither lost nor stopped
+    return not budget.over
+
+
+def _trial(config: dict[str, Any], run: Run, proposals: Listed | Asked, source: Source) -> None:
+    """The trainable."""
+
+    def tell(metrics: Mapping[str, float]) -> None:
+        tune.report(dict(metrics))
+
+    run(proposals.unit(config), tell, source)
+
+
+def _resources(sweep: Sweep) -> tune.PlacementGroupFactory:
+    one = {"CPU": sweep.resources.cpu} | ({"GPU": sweep.resources.gpu} if sweep.resources.gpu else {})
+    return tune.PlacementGroupFactory([one])
+
+
+def _scheduler(sweep: Sweep, epochs: int, curves: Mapping[str, Sequence[float]]) -> TrialScheduler:
+    if sweep.scheduler == "none":
+        return FIFOScheduler()
+    scheduler = ASHAScheduler(
+        time_attr=EPOCH,
+        max_t=epochs,
+        grace_period=min(sweep.asha.grace_epochs, epochs),
+        reduction_factor=sweep.asha.reduction,
+        stop_last_trials=False,
+    )
+    (bracket,) = scheduler._brackets
+    for milestone, recorded in bracket._rungs:  # it has no way to be told of trials before its time
+        recorded |= {name: max(curve[: int(milestone)]) for name, curve in curves.items() if len(curve) >= milestone}
+    return scheduler
+
+
+def _optuna(asked: Asked) -> Any:
+    """The searcher, which is told of all that is known. ConfigError where Optuna is not installed."""
+    try:
+        import optuna
+    except ImportError:
+        raise ConfigError("search: tpe needs Optuna", fix="pip install 'tgeokd-ray[tune]', or search: random") from None
+    from ray.tune.search.optuna import OptunaSearch
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    searcher = OptunaSearch(
+        space={name: _distribution(parameter) for name, parameter in asked.space.items()},
+        metric=VALUE,
+        mode="max",
+        points_to_evaluate=[dict(raw) for raw in asked.first],
+        # What was asked before is not asked again by the same dice.
+        sampler=optuna.samplers.TPESampler(seed=asked.seed + len(asked.known)),
+    )
+    for raw, value in asked.known:
+        searcher.add_evaluated_point(dict(raw), value if value is not None else 0.0, error=value is None)
+    return searcher
+
+
+def _distribution(parameter: Parameter) -> Any:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if parameter.values is not None:
+        return CategoricalDistribution(range(len(parameter.values)))
+    low, high = parameter.ends
+    if parameter.kind == "int_uniform":
+        return IntDistribution(int(low), int(high))
+    return FloatDistribution(low, high, log=parameter.kind == "log_uniform")
+
+
+class _Budget(tune.Stopper):  # type: ignore[misc]
+    """Ends the sweep when its time is up; trials that run leave their checkpoints."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self._until = None if seconds is None else time.monotonic() + seconds
+        self.over = False
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        del trial_id, result
+        return self.over
+
+    def stop_all(self) -> bool:
+        self.over = self.over or (self._until is not None and time.monotonic() >= self._until)
+        return self.over
+
+
+class _Callback(tune.Callback):  # type: ignore[misc]
+    """Passes on what Tune says of its trials."""
+
+    def __init__(self, proposals: Listed | Asked | None, listener: Listener | None) -> None:
+        self._proposals, self._listener = proposals, listener
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Callback, (None, None)  # a copy, as in Tune's snapshots of itself, hears nothing
+
+    def mute(self) -> None:
+        """Pass on nothing any more."""
+        self._listener = None
+
+    def _unit(self, trial: Any) -> Any:
+        assert self._proposals is not None
+        return self._proposals.unit(trial.config)
+
+    def on_trial_start(self, **info: Any) -> None:
+        if self._listener is not None:
+            self._listener.began(self._unit(info["trial"]))
+
+    def on_trial_result(self, **info: Any) -> None:
+        result = info["result"]
+        if self._listener is not None and result.get(VALUE) is not None:
+            self._listener.told(self._unit(info["trial"]), int(result[EPOCH]), float(result[VALUE]))
+
+    def on_trial_complete(self, **info: Any) -> None:
+        if self._listener is not None:
+            self._listener.ended(self._unit(info["trial"]), None)
+
+    def on_trial_error(self, **info: Any) -> None:
+        if self._listener is not None:
+            trial = info["trial"]
+            told = str(trial.get_pickled_error() or trial.get_error()).strip().splitlines()
+            self._listener.ended(self._unit(trial), told[0] if told else "nothing is known of it")

@@ -1,0 +1,111 @@
+"""What the driver of a sweep hears: it keeps the score, and writes down what trials can't write themselves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from threading import RLock
+
+from tgeokd_ray.events import Progress
+from tgeokd_ray.pipeline.sweep_journal import Journal, Trial, trial_name
+from tgeokd_ray.pipeline.sweep_trial import Unit
+
+STAGE = "trials"
+
+
+@dataclass
+class Board:
+    """Listens to the trials of a sweep. `known` are those that are over, to which it adds; a trial that the scheduler
+    stopped, or whose process was lost for good, is committed to the journal here. Safe to call from any thread."""
+
+    journal: Journal
+    metric: str
+    sign: float
+    epochs: int
+    progress: Progress
+    known: dict[str, Trial]
+    _values: dict[str, list[float]] = field(default_factory=dict)
+    _running: dict[str, int] = field(default_factory=dict)
+    _since: dict[str, float] = field(default_factory=dict)
+    _last: str = ""
+    _lock: RLock = field(default_factory=RLock)
+
+    @property
+    def curves(self) -> dict[str, list[float]]:
+        """The metric after each epoch of trials that are over, larger better; those without gaps."""
+        told = {name: trial.curve for name, trial in self.known.items()}
+        whole = {name: [value for value in curve if value is not None] for name, curve in told.items()}
+        return {n: [self.sign * v for v in curve] for n, curve in whole.items() if len(curve) == len(told[n]) > 0}
+
+    def began(self, unit: Unit) -> None:
+        with self._lock:
+            self._running[unit.name] = len(unit.points)
+            self._since[unit.name] = time.monotonic()
+            self._tell(0)
+
+    def told(self, unit: Unit, epoch: int, value: float) -> None:
+        with self._lock:
+            if epoch < self.epochs:  # beyond that it repeats what stands in the journal
+                values = self._values.setdefault(unit.name, [])
+                values[epoch - 1 :] = [value]
+            self._tell(0)
+
+    def ended(self, unit: Unit, lost: str | None) -> None:
+        with self._lock:
+            self._running.pop(unit.name, None)
+            fresh = 0
+            for point in unit.points:
+                name = trial_name(point)
+                if name in self.known:
+                    continue
+                trial = self.journal.get(name) or self._written(unit, name, lost)
+                if trial is not None:
+                    self.known[name] = trial
+                    fresh += 1
+            self._tell(fresh)
+
+    def _written(self, unit: Unit, name: str, lost: str | None) -> Trial | None:
+        """The entry of a trial that could not write its own."""
+        values = self._values.get(unit.name, [])
+        point = next(point for point in unit.points if trial_name(point) == name)
+        curve = tuple(self.sign * value for value in values)
+        if lost is not None:
+            reason = f"its process was lost, and lost again: {lost}"
+            trial = Trial(name, point, "failed", reason=reason, code="resource")
+        elif values:
+            best = self.sign * max(values)
+            trial = Trial(name, point, "stopped", value=best, curve=curve, epochs=len(values))
+        else:
+            return None
+        trial = trial.with_record(time.monotonic() - self._since[unit.name], unit.raw)
+        self.journal.keep(trial)
+        return trial
+
+    def _tell(self, amount: int) -> None:
+        before, self._last = self._last, self.note
+        if amount or self._last != before:
+            self.progress.advanced(STAGE, amount, self._last)
+
+    @property
+    def note(self) -> str:
+        """`best auc 0.7312 (t-1f0c...), 2 running, 3 stopped early, 1 failed`."""
+        best = best_of(self.known, self.sign)
+        parts = [] if best is None else [f"best {self.metric} {best.value:.4f} ({best.name})"]
+        running = sum(self._running.values())
+        counts = count_of(self.known)
+        parts += [f"{running} running"] if running else []
+        parts += [f"{counts['stopped']} stopped early"] if counts["stopped"] else []
+        parts += [f"{counts['failed']} failed"] if counts["failed"] else []
+        return ", ".join(parts)
+
+
+def best_of(trials: Mapping[str, Trial], sign: float) -> Trial | None:
+    """The best of the finished trials, None where there is none; of equals the one whose name comes first."""
+    finished = [trial for trial in trials.values() if trial.status == "finished" and trial.value is not None]
+    return min(finished, key=lambda trial: (-sign * (trial.value or 0.0), trial.name), default=None)
+
+
+def count_of(trials: Mapping[str, Trial]) -> dict[str, int]:
+    """How many trials are finished, stopped, failed."""
+    return {s: sum(t.status == s for t in trials.values()) for s in ("finished", "stopped", "failed")}

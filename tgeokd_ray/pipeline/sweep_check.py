@@ -1,0 +1,53 @@
+"""What of a sweep can't be done here, said before anything starts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from tgeokd_ray.config.sweep import Resolved, Sweep
+from tgeokd_ray.errors import ConfigError, Problem
+from tgeokd_ray.pipeline.engine import Engine
+from tgeokd_ray.pipeline.job import Place, check_place
+from tgeokd_ray.tables.inputs import raw_files
+
+
+def check_sweep(resolved: Resolved, place: Place) -> None:
+    """ConfigError for options that contradict each other, and for what a sweep is not made for; DataError where a raw
+    file is not there."""
+    job, sweep = resolved.job, resolved.sweep
+    check_place(job, place)
+    problems = []
+    if place.local and (sweep.search == "tpe" or sweep.scheduler != "none"):
+        got = f"search {sweep.search}, scheduler {sweep.scheduler}"
+        problems.append(Problem("--local tries a list of points, one after another", expected="no --local", got=got))
+    if job.distill.channel == "on":
+        problems.append(
+            Problem(
+                "base.distill.channel: a sweep compares on the labels as they are", expected="off or auto", got="on"
+            )
+        )
+    if (job.device == "cuda") != (sweep.resources.gpu > 0) and job.device != "auto":
+        got = f"device {job.device}, resources.gpu {sweep.resources.gpu:g}"
+        problems.append(Problem("a trial on a GPU needs a part of one, any other none", got=got))
+    if "train" not in job.logits.splits:
+        problems.append(Problem("base.logits.splits lacks train, which students learn from"))
+    if problems:
+        raise ConfigError(problems, fix="correct the sweep file and run the same command again")
+    raw_files(resolved.card, job.data)
+
+
+def check_trials(sweep: Sweep, place: Place, engine: Callable[[], Engine]) -> None:
+    """ConfigError where not as many trials as asked for fit at once: on this machine, before Ray starts, or on the
+    cluster."""
+    if place.local:
+        return
+    if place.address is not None or os.environ.get("RAY_ADDRESS"):
+        engine().check_trials(sweep)
+        return
+    from tgeokd_ray.cluster.capacity import check_trials as check
+    from tgeokd_ray.cluster.connect import this_machine
+
+    wrong = check(sweep.concurrency, sweep.resources.cpu, sweep.resources.gpu, [this_machine()])
+    if wrong is not None:
+        raise wrong

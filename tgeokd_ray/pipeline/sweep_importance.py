@@ -1,0 +1,52 @@
+"""How much of what trials differ in each parameter explains: Optuna's figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tgeokd_ray.config.space import Parameter, Space
+from tgeokd_ray.pipeline.sweep_journal import Trial
+
+LEAST = 4  # finished trials; of fewer there is nothing to explain
+
+
+def importance(space: Space, trials: Sequence[Trial]) -> tuple[dict[str, float] | None, str | None]:
+    """The share of each parameter that all finished trials have, largest first, and None; or None, and why."""
+    finished = [trial for trial in trials if trial.status == "finished" and trial.value is not None]
+    shared = [name for name in space if all(name in trial.point for trial in finished)]
+    varied = [name for name in shared if len({str(trial.point[name]) for trial in finished}) > 1]
+    if len(finished) < LEAST:
+        return None, f"{len(finished)} finished trials say nothing of it, {LEAST} are needed"
+    if not varied:
+        return None, "no parameter that all trials have was varied"
+    if len({trial.value for trial in finished}) == 1:
+        return None, "all trials are equally good"
+    try:
+        import optuna
+    except ImportError:
+        return None, "Optuna is not installed: pip install 'tgeokd-ray[tune]'"
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study()
+    distributions = {name: _distribution(space[name], finished, name) for name in varied}
+    for trial in finished:
+        params = {name: space[name].encoded(trial.point[name]) for name in varied}
+        study.add_trial(optuna.trial.create_trial(value=trial.value, params=params, distributions=distributions))
+    evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+    try:
+        shares = optuna.importance.get_param_importances(study, evaluator=evaluator, params=varied)
+    except (ValueError, RuntimeError) as error:
+        return None, f"Optuna: {error}"
+    return {name: float(share) for name, share in shares.items()}, None
+
+
+def _distribution(parameter: Parameter, trials: Sequence[Trial], name: str) -> Any:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if parameter.values is not None:
+        return CategoricalDistribution(range(len(parameter.values)))
+    values = [trial.point[name] for trial in trials]  # a known point may lie on the edge
+    low, high = min(parameter.ends[0], *values), max(parameter.ends[1], *values)
+    if parameter.kind == "int_uniform":
+        return IntDistribution(int(low), int(high))
+    return FloatDistribution(low, high, log=parameter.kind == "log_uniform")
