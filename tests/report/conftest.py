@@ -69,3 +69,67 @@ def results() -> dict[str, Any]:
         "extra": {"bayes_auc": 0.8011},
         "config": {"seed": 0, "student": {"hidden": [64, 32]}},
     }
+
+
+RATE, HIDDEN = "student.training.optimizer.learning_rate", "student.model.hidden"
+SPACE = {
+    RATE: {"log_uniform": [1e-4, 1e-1]},
+    "rule": {"choice": ["labels", "constant", "tgeo"]},
+    "constant": {"uniform": [0, 1], "when": {"rule": "constant"}},
+    HIDDEN: {"choice": [[16], [32, 16]]},
+}
+POINTS = [
+    ("t-a", "finished", 0.7312, {RATE: 0.003, "rule": "tgeo", HIDDEN: [32, 16]}),
+    ("t-b", "finished", 0.7250, {RATE: 0.03, "rule": "constant", "constant": 0.25, HIDDEN: [16]}),
+    ("t-c", "finished", 0.7101, {RATE: 0.0002, "rule": "labels", HIDDEN: [16]}),
+    ("t-d", "stopped", 0.7003, {RATE: 0.0001, "rule": "tgeo", HIDDEN: [32, 16]}),
+    ("t-e", "failed", None, {RATE: 0.1, "rule": "tgeo", HIDDEN: [16]}),
+    ("t-f", "failed", None, {RATE: 0.09, "rule": "labels", HIDDEN: [16]}),
+]
+
+
+def trial(name: str, status: str, value: float | None, point: dict[str, Any], rank: int | None) -> dict[str, Any]:
+    epochs = {"finished": 3, "stopped": 1, "failed": 0}[status]
+    failed = status == "failed"
+    return {
+        "rank": rank,
+        "name": name,
+        "point": point,
+        "status": status,
+        "value": value,
+        "curve": [] if value is None else [value - 0.01 * k for k in reversed(range(epochs))],
+        "epochs": epochs,
+        "steps": 40 * epochs,
+        "seconds": 3.1,
+        "students": 1,
+        "parameters": None if failed else 1234,
+        "reason": "numeric: the loss is not finite\n  next: lower the rate" if failed else None,
+        "code": "numeric" if failed else None,
+        "figures": {} if failed else {"auc": value, "nll": None},
+    }
+
+
+@pytest.fixture
+def swept(results: dict[str, Any]) -> dict[str, Any]:
+    """A sweep of six trials with the student of the best one."""
+    trials = [trial(*entry, k + 1 if entry[1] == "finished" else None) for k, entry in enumerate(POINTS)]
+    results["models"] = [results["models"][0], model("best", "student", {"kind": "tgeo_one_step"}, 0.7291, 0.4772)]
+    results["extra"]["sweep"] = {
+        "name": "lr",
+        "metric": "auc",
+        "higher_is_better": True,
+        "search": "random",
+        "scheduler": "asha",
+        "seeds": 1,
+        "resumed": False,
+        "space": SPACE,
+        "trials": trials,
+        "counts": {"finished": 3, "stopped": 1, "failed": 2, "unfinished": 0},
+        "best": "t-a",
+        "importance": {RATE: 0.71, "rule": 0.2, HIDDEN: 0.09},
+        "importance_note": None,
+        "cost": {"cpu_hours": 0.123, "gpu_hours": 0.0, "trial_seconds": 412.0},
+        "seconds": 231.4,
+        "budget_minutes": None,
+    }
+    return results

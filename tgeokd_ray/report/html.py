@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from tgeokd_ray.report import plots, ratio
+from tgeokd_ray.report import plots, ratio, sweep
 from tgeokd_ray.report.channel import labels
 from tgeokd_ray.report.markup import Child, Markup, grid, tag
 from tgeokd_ray.report.wording import (
@@ -47,7 +47,8 @@ def write_report(results: Results, path: str | Path) -> Path:
 def render(results: Results) -> str:
     """The page as text."""
     name = str(results["run"])
-    style = Markup(files("tgeokd_ray.report").joinpath("report.css").read_text(encoding="utf-8"))
+    styles = ["report.css", *(["sweep.css"] if sweep.of(results) else [])]
+    style = Markup("".join(files("tgeokd_ray.report").joinpath(s).read_text(encoding="utf-8") for s in styles))
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
@@ -59,6 +60,7 @@ def render(results: Results) -> str:
     )
     sections = [
         _warnings(results),
+        sweep.sections(results),
         _models(results),
         plots.figures(results),
         plots.learning(results),

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import TracebackType
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
+from rich.cells import cell_len
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
+from rich.table import Table
 from rich.text import Text
 
-from tgeokd_ray.report.wording import count, duration, printable
+from tgeokd_ray.report.wording import count, duration, pace, printable
 
 STAGE_WIDTH = 14
+BAR_WIDTH = 28
+LEFT_WIDTH = 7
 
 
 @dataclass
@@ -42,14 +47,15 @@ class TerminalProgress:
         self._bars = self._new_bars()
 
     def _new_bars(self) -> Progress:
-        return Progress(
+        return _Bars(
             TextColumn(f"{{task.description:<{STAGE_WIDTH}}}", markup=False),
-            BarColumn(bar_width=28),
+            BarColumn(bar_width=BAR_WIDTH),
             _Amount(),
-            TimeRemainingColumn(compact=True),
-            TextColumn("{task.fields[note]}", markup=False, style="dim"),
+            _Left(),
+            _Beside(self.console),
             console=self.console,
             transient=True,
+            get_time=self._clock,
         )
 
     def started(self, stage: str, total: int | None = None, unit: str = "rows") -> None:
@@ -119,17 +125,75 @@ class TerminalProgress:
         if entry is None or not entry.done:
             return ""
         seconds = self._clock() - entry.started
-        rate = f"{count(entry.done / seconds)} {entry.unit}/s" if seconds > 0 else ""
+        rate = pace(entry.done / seconds, f" {entry.unit}") if seconds > 0 else ""
         return f"{count(entry.done):>12} {entry.unit}  {duration(seconds):>12}  {rate:>18}"
 
     def _write(self, line: Text) -> None:
         self.console.print(line, soft_wrap=True, highlight=False)
 
 
-class _Amount(ProgressColumn):
-    """`120,000/400,000 rows  37,500/s`."""
+class _Bars(Progress):
+    """Bars, and below them the notes that have no room beside one, so that neither crushes the other."""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        tasks = self.tasks
+        yield self.make_tasks_table(tasks)
+        below = [task for task in tasks if task.fields["note"] and not _fits(task, self.console)]
+        if below:
+            table = Table.grid(padding=(0, 1))
+            table.add_column(min_width=STAGE_WIDTH, no_wrap=True)
+            table.add_column(style="dim")
+            for task in below:
+                table.add_row(Text(task.description if len(tasks) > 1 else ""), Text(task.fields["note"]))
+            yield table
+
+
+def _fits(task: Task, console: Console) -> bool:
+    taken = STAGE_WIDTH + BAR_WIDTH + cell_len(_amount(task)) + LEFT_WIDTH
+    return taken + cell_len(task.fields["note"]) + 4 <= console.width  # a space between each two of them
+
+
+class _Beside(ProgressColumn):
+    """The note, where it has room in the line of the bar."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
 
     def render(self, task: Task) -> Text:
-        whole = f"/{count(task.total)}" if task.total is not None else ""
-        rate = f"  {count(task.speed)}/s" if task.speed else ""
-        return Text(f"{count(task.completed)}{whole} {task.fields['unit']}{rate}")
+        return Text(task.fields["note"] if _fits(task, self._console) else "", style="dim")
+
+
+class _Amount(ProgressColumn):
+    """`120,000/400,000 rows  37,500/s`, `14/40 trials  2.4/min`."""
+
+    def render(self, task: Task) -> Text:
+        return Text(_amount(task))
+
+
+def _amount(task: Task) -> str:
+    whole = f"/{count(task.total)}" if task.total is not None else ""
+    speed = _speed(task)
+    return f"{count(task.completed)}{whole} {task.fields['unit']}" + (f"  {pace(speed)}" if speed else "")
+
+
+class _Left(ProgressColumn):
+    """The time left as `03:20` or `1:03:20`."""
+
+    max_refresh = 0.5
+
+    def render(self, task: Task) -> Text:
+        speed = _speed(task)
+        if task.total is None or (not speed and not task.finished):
+            return Text("" if task.total is None else "--:--", style="progress.remaining")
+        left = math.ceil(max(task.total - task.completed, 0) / speed) if speed else 0
+        minutes, seconds = divmod(left, 60)
+        hours, minutes = divmod(minutes, 60)
+        shown = f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes:02d}:{seconds:02d}"
+        return Text(shown, style="progress.remaining")
+
+
+def _speed(task: Task) -> float | None:
+    """Units per second: lately; of a slow stage since it began, for there a few late ones say nothing."""
+    overall = task.completed / task.elapsed if task.elapsed else None
+    return overall if overall is not None and overall < 1 else task.speed

@@ -1,9 +1,12 @@
-"""Small plots as inline SVG: intervals, curves, a band, a histogram, calibration. Colours come from report.css."""
+"""Small plots as inline SVG: intervals, bars, curves, a band, a histogram, calibration, dots.
+
+Colours come from report.css.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tgeokd_ray.report.markup import Markup, tag
@@ -40,6 +43,17 @@ class Series:
     colour: int
 
 
+@dataclass(frozen=True)
+class Dot:
+    """One dot of a scatter plot, what it says when pointed at, and whether it is hollow."""
+
+    x: float
+    y: float
+    colour: int
+    title: str
+    hollow: bool = False
+
+
 def intervals(
     rows: Sequence[Row],
     *,
@@ -51,7 +65,7 @@ def intervals(
     """A dot and its interval per row over a common axis, with the figure at the right. `span` fixes the axis, `mark` is
     a value to compare all rows with."""
     ends = [end for row in rows for end in (row.value, *(row.interval or ()))] + ([] if mark is None else [mark])
-    low, high = span or _padded(min(ends), max(ends))
+    low, high = span or padded(min(ends), max(ends))
     left, right, bottom = LABEL_WIDTH, WIDTH - FIGURE_WIDTH, TOP + ROW_HEIGHT * len(rows)
     x = _scale(low, high, left, right)
     children: list[Markup] = []
@@ -72,12 +86,52 @@ def intervals(
     return _svg(bottom + 26, name, said, children)
 
 
+def bars(rows: Sequence[Row], *, name: str, digits: int = 2) -> Markup:
+    """A bar per row from zero to its value, which is not negative, with the figure beside it."""
+    bottom = TOP + ROW_HEIGHT * len(rows)
+    x = _scale(0, max([row.value for row in rows]) or 1, LABEL_WIDTH, WIDTH - FIGURE_WIDTH)
+    children: list[Markup] = []
+    for number, row in enumerate(rows):
+        y, end, figure = TOP + ROW_HEIGHT * (number + 0.5), x(row.value), f"{row.value:.{digits}f}"
+        shape = {
+            "x": f"{LABEL_WIDTH}",
+            "width": f"{max(end - LABEL_WIDTH, 1):.1f}",
+            "y": f"{y - 8:.1f}",
+            "height": "16",
+        }
+        children.append(_text(0, y + 4, _clipped(row.name), "label"))
+        children.append(
+            tag("rect", tag("title", f"{row.name}: {figure}"), class_=f"bar c{row.colour}", rx="2", **shape)
+        )
+        children.append(_text(end + 8, y + 4, figure, "figure"))
+    said = "; ".join(f"{row.name} {row.value:.{digits}f}" for row in rows)
+    return _svg(bottom + 8, name, said, children)
+
+
+def scatter(
+    dots: Sequence[Dot],
+    *,
+    name: str,
+    x_name: str,
+    y_name: str,
+    x_span: Point,
+    y_span: Point,
+    x_ticks: Mapping[float, str],
+) -> Markup:
+    """Dots in the order given, later ones on top; what lies above or below `y_span` is drawn at its edge."""
+    frame, x, y = _frame(x_span, y_span, x_name, y_name, x_ticks)
+    for dot in dots:
+        height = y(min(max(dot.y, y_span[0]), y_span[1]))
+        frame.append(_dot(x(dot.x), height, 4.5, dot.colour, dot.title, hollow=dot.hollow))
+    return _svg(PLOT_HEIGHT, name, f"{len(dots)} dots", frame)
+
+
 def curves(series: Sequence[Series], *, name: str, x_name: str, y_name: str) -> Markup:
     """A line per series with a dot at each point; a series of one point is that dot."""
     points = [point for one in series for point in one.points]
     xs, ys = sorted(x for x, _ in points), sorted(y for _, y in points)
     x_span = (xs[0], xs[-1]) if xs[-1] > xs[0] else (xs[0] - 1, xs[0] + 1)
-    frame, x, y = _frame(x_span, _padded(ys[0], ys[-1]), x_name, y_name)
+    frame, x, y = _frame(x_span, padded(ys[0], ys[-1]), x_name, y_name)
     for one in series:
         frame.append(tag("polyline", points=_path(one.points, x, y), class_=f"curve c{one.colour}"))
         frame += [_dot(x(a), y(b), 2.6, one.colour, f"{one.name}: {x_name} {a:g}, {b:.4f}") for a, b in one.points]
@@ -138,7 +192,8 @@ def ticks(low: float, high: float, most: int) -> dict[float, str]:
     return {round(k * step, 12): f"{k * step:,.{digits}f}" for k in numbers}
 
 
-def _padded(low: float, high: float) -> tuple[float, float]:
+def padded(low: float, high: float) -> tuple[float, float]:
+    """The span with a little room at both ends; it is never empty."""
     room = (high - low) * PAD or max(abs(high), 1e-6) * 0.05
     return low - room, high + room
 
@@ -147,14 +202,17 @@ def _scale(low: float, high: float, start: float, end: float) -> Scale:
     return lambda value: start + (value - low) / (high - low) * (end - start)
 
 
-def _frame(x_span: Point, y_span: Point, x_name: str, y_name: str) -> tuple[list[Markup], Scale, Scale]:
+def _frame(
+    x_span: Point, y_span: Point, x_name: str, y_name: str, x_ticks: Mapping[float, str] | None = None
+) -> tuple[list[Markup], Scale, Scale]:
     left, right, bottom = LEFT, WIDTH - RIGHT, PLOT_HEIGHT - BOTTOM
     x, y = _scale(*x_span, left, right), _scale(*y_span, bottom, TOP)
     frame: list[Markup] = []
     for tick, written in ticks(*y_span, 5).items():
         frame.append(_line(left, y(tick), right, y(tick), "grid"))
         frame.append(_text(left - 8, y(tick) + 4, written, "tick end"))
-    frame += [_text(x(tick), bottom + 17, written, "tick mid") for tick, written in ticks(*x_span, 8).items()]
+    x_ticks = ticks(*x_span, 8) if x_ticks is None else x_ticks
+    frame += [_text(x(tick), bottom + 17, written, "tick mid") for tick, written in x_ticks.items()]
     frame.append(_line(left, bottom, right, bottom, "axis"))
     frame.append(_text((left + right) / 2, PLOT_HEIGHT - 8, x_name, "axis-name mid"))
     middle = (TOP + bottom) / 2
@@ -178,8 +236,9 @@ def _text(x: float, y: float, text: str, kind: str, transform: str | None = None
     return tag("text", text, x=f"{x:.1f}", y=f"{y:.1f}", class_=kind, transform=transform)
 
 
-def _dot(x: float, y: float, radius: float, colour: int, title: str) -> Markup:
-    return tag("circle", tag("title", title), cx=f"{x:.1f}", cy=f"{y:.1f}", r=radius, class_=f"dot c{colour}")
+def _dot(x: float, y: float, radius: float, colour: int, title: str, *, hollow: bool = False) -> Markup:
+    kind = f"dot {'hollow ' if hollow else ''}c{colour}"
+    return tag("circle", tag("title", title), cx=f"{x:.1f}", cy=f"{y:.1f}", r=radius, class_=kind)
 
 
 def _svg(height: int, name: str, said: str, children: Sequence[Markup]) -> Markup:

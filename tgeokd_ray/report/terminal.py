@@ -63,6 +63,11 @@ def results_table(results: Mapping[str, Any], console: Console, told: Sequence[s
     labels = sentence(results)
     if labels is not None:
         console.print(printable(labels, console.encoding), soft_wrap=True, highlight=False, markup=False)
+    write_warnings(results, console, told)
+
+
+def write_warnings(results: Mapping[str, Any], console: Console, told: Sequence[str] = ()) -> None:
+    """A line for each warning of the results, but those `told`."""
     for warning in results.get("warnings") or []:
         if warning not in told:
             line = Text.assemble(("warning: ", "yellow"), printable(warning, console.encoding))

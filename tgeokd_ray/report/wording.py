@@ -44,6 +44,12 @@ def duration(seconds: float | None) -> str:
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def pace(per_second: float, unit: str = "") -> str:
+    """`37,500/s`, `2.4/s`; `2.4 trials/min`, with the unit ` trials`, where less than one comes in a second."""
+    figure, word = (per_second, "s") if per_second >= 1 else (per_second * 60, "min")
+    return f"{figure:.1f}{unit}/{word}" if figure < 9.95 else f"{count(figure)}{unit}/{word}"
+
+
 def displayed(display: Mapping[str, str], classes: Sequence[str]) -> list[str]:
     """The classes by their names for reports where `display` has one; one that another class has too is told beside
     the class's own."""
