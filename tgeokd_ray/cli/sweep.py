@@ -96,7 +96,7 @@ def _run(
     if how["dry_run"]:
         plan_table(found, console)
         return
-    sweep_table(found, console)
+    sweep_table(found, console, told=progress.warnings)
     artifact = found["extra"]["sweep"]["artifact"]
     for line in (f"leaderboard, best.yaml: {artifact}", f"report: {folder / 'report.html'}"):
         console.print(line, soft_wrap=True, highlight=False, markup=False)

@@ -119,8 +119,9 @@ def _tried(
     board = Board(journal, resolved.metric, resolved.sign, trials.epochs, progress, known)
     told = sweep.model_copy(update={"trials": number}).points
     total = number if told is None else len(told)
-    progress.started(STAGE, total, "trials")
-    progress.advanced(STAGE, len(known), board.note)
+    if known:
+        progress.finished(STAGE, f"{len(known)} of {total} are over and are kept")
+    progress.started(STAGE, max(total - len(known), 0), "trials")
     while (what := proposals(sweep, trials, number, known)) is not None:
         before = len(known)
         seconds = None if sweep.budget_minutes is None else began + 60 * sweep.budget_minutes - time.monotonic()
@@ -171,6 +172,8 @@ def _written(
     prepared: Prepared, told: dict[str, Any], best: Trial, finished: Finished, folder: Path, progress: Recorder
 ) -> dict[str, Any]:
     """The artifact of the sweep and its run folder."""
+    from tgeokd_ray.report.tensorboard import write_trials
+
     resolved, chain = prepared.resolved, prepared.chain
     job = point_job(resolved.job, best.point)
     student = open_artifact(Path(finished.artifact))
@@ -181,6 +184,7 @@ def _written(
     results = build_results(job, folder.name, chain.card, prepared.table, done, chain.stages, progress.warnings)
     results["extra"] |= {"sweep": told | {"artifact": kept.label}, "logits": prepared.logits.label}
     write_run_folder(folder, job, results, reused=[run.name for run in done if run.reused])
+    write_trials(told, folder)
     return results
 
 
