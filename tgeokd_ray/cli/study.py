@@ -18,13 +18,23 @@ Datasets = Annotated[str, typer.Option(help="Names with commas between them; doc
 Rules = Annotated[
     str, typer.Option(help="Rules with commas between them. Labels, constants and the reference are always there.")
 ]
-Seeds = Annotated[int, typer.Option(help="Seeds of each dataset: 0, 1, ...", min=1)]
+Seeds = Annotated[int | None, typer.Option(help="Seeds of each dataset: 0, 1, ... [default: 3; with --quick 1]", min=1)]
+Grid = Annotated[
+    str | None,
+    typer.Option(
+        "--grid",
+        metavar="GRID",
+        help="What every rule is tried on. full: 3 temperatures x 2 learning rates; short: 2 temperatures at the "
+        "dataset's rate; one: temperature 1 at that rate; or your own, 1,2,4x1,0.3: temperatures x multiples of the "
+        "rate. [default: full; with --quick one]",
+    ),
+]
 Data = Annotated[
     list[str] | None, typer.Option(metavar="CARD=FILE[,FILE...]", help="Raw files of a real table; repeatable.")
 ]
 Name = Annotated[str, typer.Option("--name", help="Name of the study's folder: ROOT/studies/NAME.")]
 AsJson = Annotated[bool, typer.Option("--json", help="study.json on stdout, all else on stderr.")]
-Quick = Annotated[bool, typer.Option("--quick", help="A small budget: one seed, few epochs.")]
+Quick = Annotated[bool, typer.Option("--quick", help="A small budget: one seed, one point of the grid, few epochs.")]
 QUICK = ("student.training.epochs=4", "student.training.patience=4", "teacher.training.epochs=2")
 
 
@@ -34,7 +44,8 @@ def study_main(cards: Mapping[str, str], argv: Sequence[str] | None = None) -> N
     def command(
         datasets: Datasets = "synth.soft,synth.null",
         rules: Rules = "labels,constant,ada,wls,tgeo",
-        seeds: Seeds = 3,
+        seeds: Seeds = None,
+        grid: Grid = None,
         data: Data = None,
         root: Root = None,
         name: Name = "study",
@@ -46,8 +57,9 @@ def study_main(cards: Mapping[str, str], argv: Sequence[str] | None = None) -> N
         debug: Debug = False,
     ) -> None:
         """Compare rules of distillation on tables of which the right ratio is known, all on the same rows."""
-        told = {"datasets": datasets.split(","), "rules": rules.split(","), "seeds": 1 if quick else seeds}
+        told = {"datasets": datasets.split(","), "rules": rules.split(","), "seeds": seeds or (1 if quick else 3)}
         told |= {"data": data or [], "root": root or "artifacts", "name": name, "cards": dict(cards)}
+        told["grid"] = grid or ("one" if quick else "full")
         told["settings"] = [*(QUICK if quick else ()), *(settings or [])]
         with only_json(as_json) as stream:
             guarded(lambda: _run(told, local, address, stream, as_json), debug=debug)
@@ -65,16 +77,18 @@ def _run(told: dict[str, Any], local: bool, address: str | None, stream: Any, as
     from tgeokd_ray.pipeline.job import Place, opener, prepare_root
     from tgeokd_ray.pipeline.study import Study, run_study
     from tgeokd_ray.pipeline.study_cell import StudyCell
+    from tgeokd_ray.pipeline.study_grid import read_grid
     from tgeokd_ray.report.study import study_table
     from tgeokd_ray.report.terminal import TerminalProgress
 
+    grid = read_grid(told["grid"])
     root = prepare_root(told["root"])
     study = Study(told["name"], tuple(told["datasets"]), tuple(told["rules"]), told["seeds"])
     data = {card: tuple(files.split(",")) for card, _, files in (one.partition("=") for one in told["data"])}
     study.check(list(data))
     folder = root / "studies" / study.name
     rules, settings = tuple(sorted(study.rules)), tuple(told["settings"])
-    cell = StudyCell(str(root), str(folder / "data"), rules, told["cards"], data, settings)
+    cell = StudyCell(str(root), str(folder / "data"), rules, told["cards"], data, settings, grid)
     with TerminalProgress() as progress:
         engine = Lazy(opener(Job(root=str(root)), Place(local=local, address=address), root, progress))
         try:

@@ -86,7 +86,11 @@ def run_study(
             "rows": rows,
             "notes": nothing_to_win(rows),
             "warnings": failed,
-            "extra": {"settings": list(cell.settings), "seconds": round(time.monotonic() - began, 1)},
+            "extra": {
+                "settings": list(cell.settings),
+                "grid": None if cell.grid is None else asdict(cell.grid),
+                "seconds": round(time.monotonic() - began, 1),
+            },
         }
         write_json(folder / "study.json", results)
         _write_parquet(folder / "study.parquet", rows)
@@ -95,8 +99,10 @@ def run_study(
 
 
 def _token(cell: StudyCell) -> str:
-    """What decides a cell beside its name: rules, settings, files."""
+    """What decides a cell beside its name: rules, settings, files, and the grid where the study names one."""
     told = asdict(replace(cell, root="", folder=""))
+    if cell.grid is None:
+        del told["grid"]
     return f"{key(repr(sorted(told.items()))):016x}"
 
 

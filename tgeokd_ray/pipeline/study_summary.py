@@ -102,27 +102,43 @@ def _options(cells: Sequence[Mapping[str, Any]]) -> dict[str, dict[tuple[Any, ..
     """{rule: {choice: figures of every seed}}; a choice that some seed lacks is left out."""
     found: dict[str, dict[tuple[Any, ...], list[Figures]]] = {}
     for cell in cells:
-        for student in cell["students"]:
+        for student in _students(cell):
             for rule, choice, figures in _choices(student, cell["metric"]):
                 found.setdefault(rule, {}).setdefault(choice, []).append(figures)
     whole = {rule: {c: f for c, f in choices.items() if len(f) == len(cells)} for rule, choices in found.items()}
     return {rule: choices for rule, choices in whole.items() if choices}
 
 
+def _students(cell: Mapping[str, Any]) -> Iterator[Figures]:
+    """The students of a cell, and before the learner's what a seed alone takes of them: the best on valid, over the
+    grid, as a student of its own."""
+    metric = cell["metric"]
+    learned = [one for one in cell["students"] if "choice" in one and one["valid"][metric] is not None]
+    sign = 1 if HIGHER_IS_BETTER[metric] else -1
+    best = max(learned, key=lambda one: sign * one["valid"][metric], default=None)
+    for student in cell["students"]:
+        if best is not None and student is learned[0]:
+            yield {**best, "name": EACH}
+        yield student
+
+
 def _choices(student: Mapping[str, Any], metric: str) -> Iterator[tuple[str, tuple[Any, ...], Figures]]:
     """What a student stands for: its rule, what was to choose in it, and its figures."""
     if "error" in student:
         return
-    name, _, temperature = student["name"].partition("-tau")
-    tau = (f"tau {temperature}",) if temperature else ()
+    if student["name"] == EACH:
+        yield EACH, ("each seed alone",), student
+        return
+    whole, _, rate = student["name"].partition("-lr")
+    name, _, temperature = whole.partition("-tau")
+    tau, lr = ((f"{key} {value}",) if value else () for key, value in (("tau", temperature), ("lr", rate)))
     if "choice" not in student:
         rule = next((one for one in OF_CONSTANTS if name.startswith(f"{one}-")), name)
         value = (name.removeprefix(f"{rule}-"),) if rule in OF_CONSTANTS else ()
-        yield rule, (*value, *tau), student
+        yield rule, (*value, *tau, *lr), student
         return
-    yield EACH, ("each seed alone",), student
     for one in student["choice"]["candidates"]:
-        choice = (f"strength {one['strength']:g}", f"shift {one['shift']:g}", f"tau {one['temperature']:g}")
+        choice = (f"strength {one['strength']:g}", f"shift {one['shift']:g}", f"tau {one['temperature']:g}", *lr)
         yield LEARNED, choice, {"valid": {metric: one["valid"]}, "test": one["test"]}
 
 
