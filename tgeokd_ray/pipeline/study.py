@@ -15,6 +15,7 @@ from tgeokd_ray.hashing import key
 from tgeokd_ray.pipeline.engine import Engine
 from tgeokd_ray.pipeline.other_teachers import OTHER_TEACHERS
 from tgeokd_ray.pipeline.rivals import RIVALS
+from tgeokd_ray.pipeline.study_all import corrected, surviving
 from tgeokd_ray.pipeline.study_cell import PERMUTED, TWO_PHASES, Cell, StudyCell
 from tgeokd_ray.pipeline.study_summary import nothing_to_win, summarise
 from tgeokd_ray.tables.regimes.catalogue import NAMES, table_of
@@ -79,12 +80,12 @@ def run_study(
             raise UserError(told_cells[0]["error"])
         rows, failed = summarise(told_cells)
         asked = {*study.rules, "labels", "constant", "reference", "tgeo.each"}
-        rows = [row for row in rows if row["rule"] in asked]
+        rows = corrected([row for row in rows if row["rule"] in asked])
         results = {
             "format": FORMAT,
             "name": study.name,
             "rows": rows,
-            "notes": nothing_to_win(rows),
+            "notes": [*nothing_to_win(rows), *surviving(rows)],
             "warnings": failed,
             "extra": {
                 "settings": list(cell.settings),

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tgeokd_ray.metrics.intervals import paired_difference
+from tgeokd_ray.metrics.significance import paired_test
 from tgeokd_ray.objectives.settings import OTHER_LOSSES
 from tgeokd_ray.pipeline.other_teachers import OTHER_TEACHERS
 from tgeokd_ray.pipeline.references import REFERENCE
@@ -82,6 +83,7 @@ def _dataset(dataset: str, cells: Sequence[Mapping[str, Any]]) -> Iterator[dict[
         for name in FIGURES:
             row |= _against(name, found, constant)
         row |= {"low": row["nll_low"], "high": row["nll_high"]}
+        row |= dict.fromkeys(("standard_error", "p")) if rule == CONSTANT else _tested(found, constant)
         reference = options[REFERENCE][best[REFERENCE]] if REFERENCE in best else None
         gain = None if reference is None else _against("nll", reference, constant)["nll_vs_constant"]
         row["oracle_vs_constant"] = gain
@@ -93,7 +95,8 @@ def _dataset(dataset: str, cells: Sequence[Mapping[str, Any]]) -> Iterator[dict[
 def _refused(dataset: str, cell: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Rows of the rules that say nothing of this dataset: the same for every seed."""
     figures = [name + end for name in FIGURES for end in ("", "_vs_constant", "_low", "_high")]
-    nothing = dict.fromkeys([*figures, "low", "high", "oracle_vs_constant", "correlation"])
+    more = ("low", "high", "standard_error", "p", "oracle_vs_constant", "correlation")
+    nothing = dict.fromkeys([*figures, *more])
     for rule, reason in cell.get("refused", {}).items():
         yield {"dataset": dataset, "rule": rule, "seeds": 0, "chosen": "", **nothing, "refused": reason}
 
@@ -163,6 +166,14 @@ def _against(name: str, found: Sequence[Figures], constant: Sequence[Figures]) -
     if len(pairs) == 1:
         return {keys[0]: ours[0] - theirs[0], keys[1]: None, keys[2]: None}
     return dict(zip(keys, paired_difference(ours, theirs), strict=True))
+
+
+def _tested(found: Sequence[Figures], constant: Sequence[Figures]) -> dict[str, float | None]:
+    """Standard error and p-value of the mean difference in NLL; null for one seed, and where a seed lacks it."""
+    values = [[one["test"].get("nll") for one in part] for part in (found, constant)]
+    if len(found) < 2 or any(value is None for part in values for value in part):
+        return {"standard_error": None, "p": None}
+    return dict(zip(("standard_error", "p"), paired_test(*values), strict=True))
 
 
 def _correlations(cells: Sequence[Mapping[str, Any]]) -> dict[str, float] | None:
