@@ -17,6 +17,7 @@ from tgeokd_ray.pipeline.other_teachers import OTHER_TEACHERS
 from tgeokd_ray.pipeline.rivals import RIVALS
 from tgeokd_ray.pipeline.study_all import corrected, surviving
 from tgeokd_ray.pipeline.study_cell import PERMUTED, TWO_PHASES, Cell, StudyCell
+from tgeokd_ray.pipeline.study_models import teachers
 from tgeokd_ray.pipeline.study_summary import nothing_to_win, summarise
 from tgeokd_ray.tables.regimes.catalogue import NAMES, table_of
 from tgeokd_ray.tables.validation import did_you_mean
@@ -90,6 +91,7 @@ def run_study(
             "extra": {
                 "settings": list(cell.settings),
                 "grid": None if cell.grid is None else asdict(cell.grid),
+                "teachers": teachers([one for one in told_cells if "error" not in one]),
                 "seconds": round(time.monotonic() - began, 1),
             },
         }

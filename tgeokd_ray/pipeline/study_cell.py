@@ -33,11 +33,13 @@ from tgeokd_ray.pipeline.references import (
 )
 from tgeokd_ray.pipeline.rivals import RIVALS, refused
 from tgeokd_ray.pipeline.study_grid import Joined, StudyGrid, at_rates, ended
+from tgeokd_ray.pipeline.study_models import teacher_figures
 from tgeokd_ray.tables.cards import Card, load_card
 from tgeokd_ray.tables.inputs import raw_files
 from tgeokd_ray.tables.regimes.catalogue import build, table_of
 from tgeokd_ray.tables.regimes.regime import Regime
 from tgeokd_ray.tables.regimes.writing import Written, write
+from tgeokd_ray.training.reuse import load_metrics
 from tgeokd_ray.training.spec import HIGHER_IS_BETTER, Finished, RunSpec
 
 # What all rules are compared on, where a study names no other grid.
@@ -93,7 +95,7 @@ class StudyCell:
         folder = Path(self.root) / "runs" / cell.name
         chain = Chain(job, card, Path(self.root), folder, lambda: engine, Silent())
         table = chain.encode(job.data)
-        logits = self._logits(chain, table, written)
+        logits, parameters = self._logits(chain, table, written)
         row_ids, weights = reference_weights(regime, table, logits)
         known = commit_reference(chain.root, f"{card.name}-{REFERENCE}", table, row_ids, weights)
         plans = self._plans(chain, table, logits, known)
@@ -107,6 +109,7 @@ class StudyCell:
         return {
             "metric": job.metric,
             "students": [_figures(run) for run in done if "mean_logit" not in run.metrics],
+            "teachers": teacher_figures(table, logits, parameters),
             "ratio": agreement(done, row_ids, weights, regime),
             "refused": out,
         }
@@ -129,10 +132,11 @@ class StudyCell:
         job, card = resolve(options, settings=settings)
         return job, card.model_copy(update={"name": cell.name})
 
-    def _logits(self, chain: Chain, table: Artifact, written: Written) -> list[Artifact]:
-        """Of the teachers that the regime defines, or of one that is trained here."""
+    def _logits(self, chain: Chain, table: Artifact, written: Written) -> tuple[list[Artifact], int | None]:
+        """Of the teachers that the regime defines, or of one that is trained here, and the size of that."""
         if not written.teachers:
-            return [chain.precompute(table, chain.teachers(table))]
+            teachers = chain.teachers(table)
+            return [chain.precompute(table, teachers)], load_metrics(teachers[0])["parameters"]
         logits = []
         for number, path in enumerate(written.teachers):
             imported = {"file": str(path), "kind": "logits", "name": f"{chain.card.name}-teacher{number}"}
@@ -140,7 +144,7 @@ class StudyCell:
                 update={"imported": chain.job.teacher.imported.model_copy(update=imported)}
             )
             logits.append(replace(chain, job=chain.job.model_copy(update={"teacher": teacher})).imported(table))
-        return logits
+        return logits, None
 
     def _plans(self, chain: Chain, table: Artifact, logits: Sequence[Artifact], known: Artifact) -> list[StudentsPlan]:
         """The students at each learning rate of the grid."""
@@ -242,6 +246,7 @@ def _figures(run: Finished) -> dict[str, Any]:
     metrics = run.metrics
     kept: dict[str, Any] = {"name": run.name, "rule": metrics["rule"]}
     kept |= {split: {name: metrics[split].get(name) for name in HIGHER_IS_BETTER} for split in ("valid", "test")}
+    kept |= {"parameters": metrics["parameters"], "calibration": metrics["test"].get("calibration")}
     if "choice" in metrics:
         kept["choice"] = metrics["choice"]
     return kept

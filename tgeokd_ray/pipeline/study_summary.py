@@ -15,9 +15,9 @@ from tgeokd_ray.metrics.significance import paired_test
 from tgeokd_ray.objectives.settings import OTHER_LOSSES
 from tgeokd_ray.pipeline.other_teachers import OTHER_TEACHERS
 from tgeokd_ray.pipeline.references import REFERENCE
+from tgeokd_ray.pipeline.study_models import FIGURES, mean, pooled
 from tgeokd_ray.training.spec import HIGHER_IS_BETTER
 
-FIGURES = ("nll", "auc", "accuracy")
 CONSTANT, LEARNED, EACH = "constant", "tgeo", "tgeo.each"
 OF_CONSTANTS = (CONSTANT, *OTHER_TEACHERS, *OTHER_LOSSES)  # a constant is chosen for each of them
 NOTHING = 1e-4  # nats
@@ -79,7 +79,7 @@ def _dataset(dataset: str, cells: Sequence[Mapping[str, Any]]) -> Iterator[dict[
     for rule, chosen in sorted(best.items(), key=lambda item: item[0] != REFERENCE):
         found = options[rule][chosen]
         row = {"dataset": dataset, "rule": rule, "seeds": len(found), "chosen": ", ".join(map(str, chosen))}
-        row |= {name: _mean([one["test"].get(name) for one in found]) for name in FIGURES}
+        row |= {name: mean([one["test"].get(name) for one in found]) for name in FIGURES}
         for name in FIGURES:
             row |= _against(name, found, constant)
         row |= {"low": row["nll_low"], "high": row["nll_high"]}
@@ -89,13 +89,15 @@ def _dataset(dataset: str, cells: Sequence[Mapping[str, Any]]) -> Iterator[dict[
         row["oracle_vs_constant"] = gain
         row["correlation"] = _correlations(cells) if rule == LEARNED else None
         row["refused"] = None
+        row["parameters"] = found[0].get("parameters")
+        row["calibration"] = pooled([one.get("calibration") for one in found])
         yield row
 
 
 def _refused(dataset: str, cell: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Rows of the rules that say nothing of this dataset: the same for every seed."""
     figures = [name + end for name in FIGURES for end in ("", "_vs_constant", "_low", "_high")]
-    more = ("low", "high", "standard_error", "p", "oracle_vs_constant", "correlation")
+    more = ("low", "high", "standard_error", "p", "oracle_vs_constant", "correlation", "parameters", "calibration")
     nothing = dict.fromkeys([*figures, *more])
     for rule, reason in cell.get("refused", {}).items():
         yield {"dataset": dataset, "rule": rule, "seeds": 0, "chosen": "", **nothing, "refused": reason}
@@ -150,8 +152,8 @@ def _best(options: Mapping[tuple[Any, ...], Sequence[Figures]], metric: str) -> 
     sign = 1 if HIGHER_IS_BETTER[metric] else -1
 
     def value(choice: tuple[Any, ...]) -> float:
-        mean = _mean([one["valid"][metric] for one in options[choice]])
-        return -math.inf if mean is None else sign * mean
+        found = mean([one["valid"][metric] for one in options[choice]])
+        return -math.inf if found is None else sign * found
 
     return max(options, key=value)
 
@@ -180,8 +182,3 @@ def _correlations(cells: Sequence[Mapping[str, Any]]) -> dict[str, float] | None
     """Of the learned ratio with the reference, over seeds and temperatures: mean and worst."""
     found = [one["correlation"] for cell in cells for one in cell["ratio"].values() if one["correlation"] is not None]
     return {"mean": sum(found) / len(found), "worst": min(found)} if found else None
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if len(known) == len(values) else None
