@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -61,12 +62,31 @@ def study_main(cards: Mapping[str, str], argv: Sequence[str] | None = None) -> N
         told |= {"data": data or [], "root": root or "artifacts", "name": name, "cards": dict(cards)}
         told["grid"] = grid or ("one" if quick else "full")
         told["settings"] = [*(QUICK if quick else ()), *(settings or [])]
+        told["command"] = _command(told, quick=quick, local=local, settings=settings or [])
         with only_json(as_json) as stream:
             guarded(lambda: _run(told, local, address, stream, as_json), debug=debug)
 
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     app.command()(command)
     app(args=spread(sys.argv[1:] if argv is None else argv))
+
+
+def _command(told: Mapping[str, Any], *, quick: bool, local: bool, settings: Sequence[str]) -> str:
+    """The command that gives the same rows elsewhere: files by their names alone, nothing of where things lie."""
+    words = [
+        "python",
+        "jobs/benchmark.py",
+        "--datasets",
+        ",".join(told["datasets"]),
+        "--rules",
+        ",".join(told["rules"]),
+    ]
+    words += ["--seeds", str(told["seeds"]), "--grid", told["grid"]]
+    for card, _, files in (one.partition("=") for one in told["data"]):
+        words += ["--data", f"{card}={','.join(Path(file).name for file in files.split(','))}"]
+    for setting in settings:
+        words += ["--set", setting]
+    return shlex.join([*words, *(["--quick"] if quick else []), *(["--local"] if local else [])])
 
 
 def _run(told: dict[str, Any], local: bool, address: str | None, stream: Any, as_json: bool) -> None:
@@ -92,7 +112,7 @@ def _run(told: dict[str, Any], local: bool, address: str | None, stream: Any, as
     with TerminalProgress() as progress:
         engine = Lazy(opener(Job(root=str(root)), Place(local=local, address=address), root, progress))
         try:
-            results = run_study(study, cell, folder, engine, progress)
+            results = run_study(study, cell, folder, engine, progress, told["command"])
         finally:
             engine.close()
     if as_json:
