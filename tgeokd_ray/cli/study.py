@@ -99,6 +99,7 @@ def _run(told: dict[str, Any], local: bool, address: str | None, stream: Any, as
     from tgeokd_ray.pipeline.study_cell import StudyCell
     from tgeokd_ray.pipeline.study_grid import read_grid
     from tgeokd_ray.report.study import study_table
+    from tgeokd_ray.report.study_page import write_study_report
     from tgeokd_ray.report.terminal import TerminalProgress
 
     grid = read_grid(told["grid"])
@@ -115,10 +116,12 @@ def _run(told: dict[str, Any], local: bool, address: str | None, stream: Any, as
             results = run_study(study, cell, folder, engine, progress, told["command"])
         finally:
             engine.close()
+    report = write_study_report(results, folder / "report.html")
     if as_json:
         json.dump(results, stream)
         stream.write("\n")
         return
     console = Console(file=stream)
     study_table(results, console)
-    console.print(f"study: {Path(folder) / 'study.json'}", soft_wrap=True, highlight=False, markup=False)
+    for name, path in (("study", folder / "study.json"), ("report", report)):
+        console.print(f"{name}: {path}", soft_wrap=True, highlight=False, markup=False)

@@ -36,17 +36,20 @@ def write_report(results: Results, path: str | Path) -> Path:
 
     The same results give the same bytes. Text is escaped, whatever it holds. The page appears whole or not at all.
     """
-    path = Path(path)
+    return write_page(render(results), Path(path))
+
+
+def write_page(text: str, path: Path) -> Path:
+    """Write the text of a page, which appears whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    draft.write_bytes(render(results).encode("utf-8"))
+    draft.write_bytes(text.encode("utf-8"))
     os.replace(draft, path)
     return path
 
 
-def render(results: Results) -> str:
-    """The page as text."""
-    name = str(results["run"])
+def shell(title: str, body: Markup) -> str:
+    """A whole page of this body, with the styles in it."""
     style = Markup(files("tgeokd_ray.report").joinpath("report.css").read_text(encoding="utf-8"))
     head = tag(
         "head",
@@ -54,9 +57,14 @@ def render(results: Results) -> str:
         tag("meta", http_equiv="Content-Security-Policy", content=POLICY),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="color-scheme", content="light dark"),
-        tag("title", f"{name} - TGeo-KD report"),
+        tag("title", f"{title} - TGeo-KD report"),
         tag("style", style),
     )
+    return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
+
+
+def render(results: Results) -> str:
+    """The page as text."""
     sections = [
         _warnings(results),
         _models(results),
@@ -70,8 +78,7 @@ def render(results: Results) -> str:
         _lineage(results),
         _configuration(results),
     ]
-    body = tag("body", _header(results), tag("main", sections))
-    return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
+    return shell(str(results["run"]), tag("body", _header(results), tag("main", sections)))
 
 
 def _header(results: Results) -> Markup:
