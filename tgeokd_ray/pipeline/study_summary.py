@@ -144,7 +144,8 @@ def _choices(student: Mapping[str, Any], metric: str) -> Iterator[tuple[str, tup
         return
     for one in student["choice"]["candidates"]:
         choice = (f"strength {one['strength']:g}", f"shift {one['shift']:g}", f"tau {one['temperature']:g}", *lr)
-        yield LEARNED, choice, {"valid": {metric: one["valid"]}, "test": one["test"]}
+        figures = {"valid": {metric: one["valid"]}, "test": one["test"], "parameters": student.get("parameters")}
+        yield LEARNED, choice, figures
 
 
 def _best(options: Mapping[tuple[Any, ...], Sequence[Figures]], metric: str) -> tuple[Any, ...]:

@@ -140,7 +140,8 @@ def _sizes(study: Study, datasets: Sequence[str]) -> Markup | None:
         families.setdefault(family(dataset), []).append(dataset)
     plots = [_size(study, name, members) for name, members in families.items()]
     drawn = [one for one in plots if one is not None]
-    return section("Sizes", tag("div", drawn, class_="plots"), SIZES) if drawn else None
+    colours = legend({"teachers": 0, "students": 3, "best for its size": 2})
+    return section("Sizes", [colours, tag("div", drawn, class_="plots")], SIZES) if drawn else None
 
 
 def family(dataset: str) -> str:
