@@ -26,7 +26,7 @@ from tgeokd_ray.pipeline.job import Place, opener, prepare_root, write_run_folde
 from tgeokd_ray.pipeline.record import Recorder
 from tgeokd_ray.pipeline.results import build_results
 from tgeokd_ray.pipeline.sweep_board import STAGE, Board, best_of
-from tgeokd_ray.pipeline.sweep_check import check_sweep, check_cluster
+from tgeokd_ray.pipeline.sweep_check import check_cluster, check_sweep
 from tgeokd_ray.pipeline.sweep_journal import Journal, Trial, trial_name
 from tgeokd_ray.pipeline.sweep_record import FILE, begin, keep_sweep, told_sweep
 from tgeokd_ray.pipeline.sweep_student import ForGood, point_job, student_plan
