@@ -139,10 +139,11 @@ def _optuna(asked: Asked) -> Any:
         import optuna
     except ImportError:
         raise ConfigError("search: tpe needs Optuna", fix="pip install 'tgeokd-ray[tune]', or search: random") from None
-    from ray.tune.search.optuna import OptunaSearch
+    from tgeokd_ray.cluster.patient import PatientOptuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    searcher = OptunaSearch(
+    searcher = PatientOptuna(
+        asked.key,
         space={name: _distribution(parameter) for name, parameter in asked.space.items()},
         metric=VALUE,
         mode="max",

@@ -30,7 +30,8 @@ class Listed:
 @dataclass(frozen=True)
 class Asked:
     """So many more points of TPE (Optuna): the `first` ones before its own, which follow from the `known` points with
-    their values, None for one that failed. `make` turns a raw point into a unit; larger values are better."""
+    their values, None for one that failed; larger values are better. `make` turns a raw point into a unit, `key` is the
+    same for those that are one trial."""
 
     space: Space
     number: int
@@ -38,6 +39,7 @@ class Asked:
     first: tuple[Raw, ...]
     known: tuple[tuple[Raw, float | None], ...]
     make: Callable[[Raw], Any]
+    key: Callable[[Raw], str]
 
     def unit(self, config: Raw) -> Any:
         """The unit of a raw point."""

@@ -85,6 +85,13 @@ class Parameter(Strict):
         """The value that a search algorithm means."""
         return value if self.values is None else self.values[int(value)]
 
+    def settled(self, value: Any) -> Any:
+        """A value of a user as a search itself would give it: 1 between two ends is 1.0, so that both are one trial.
+        ValueError for one that is not in the list."""
+        if self.values is not None:
+            return self.decoded(self.encoded(value))
+        return int(value) if self.kind == "int_uniform" else float(value)
+
 
 Space = Mapping[str, Parameter]
 
@@ -109,12 +116,14 @@ def random_points(space: Space, draws: int, seed: int) -> list[Point]:
     """`draws` points at random for each combination of the `grid` lists, each once; the first ones do not depend on how
     many are asked for."""
     grids = {name: parameter for name, parameter in space.items() if parameter.kind == "grid"}
-    combinations = grid_points(grids) if grids else [{}]
+    # Whether a condition holds is known only with what is drawn.
+    lists = itertools.product(*(parameter.samples() for parameter in grids.values()))
+    combinations = [dict(zip(grids, values, strict=True)) for values in lists]
     found = []
     for draw in range(draws):
         generator = np.random.default_rng([seed, draw])
         drawn = {name: parameter.draw(generator) for name, parameter in space.items() if name not in grids}
-        found += [effective(space, {**{name: one.get(name) for name in grids}, **drawn}) for one in combinations]
+        found += [effective(space, {**one, **drawn}) for one in combinations]
     return distinct(found)
 
 

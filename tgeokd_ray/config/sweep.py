@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 from tgeokd_ray.config.job import Job, Metric, Rival
 from tgeokd_ray.config.resolve import resolve
 from tgeokd_ray.config.sources import Source, merged
-from tgeokd_ray.config.space import Parameter, Point, Space, effective, grid_points, order_of, random_points
+from tgeokd_ray.config.space import Parameter, Point, Space, distinct, effective, grid_points, order_of, random_points
 from tgeokd_ray.config.training import Count, Positive
 from tgeokd_ray.errors import ConfigError, Problem
 from tgeokd_ray.tables.card_yaml import read_yaml
@@ -116,10 +116,16 @@ class Sweep(Strict):
         return {name: self.space[name] for name in order_of(self.space)}
 
     @property
+    def known_points(self) -> list[Point]:
+        """The known points as the search itself would give them, each once."""
+        space = self.ordered
+        told = [effective(space, dict(point)) for point in self.known]
+        return distinct({name: space[name].settled(value) for name, value in point.items()} for point in told)
+
+    @property
     def points(self) -> list[Point] | None:
         """All points of a grid or random search in order, known ones first; None for TPE, which thinks as it goes."""
-        space = self.ordered
-        known = [effective(space, dict(point)) for point in self.known]
+        space, known = self.ordered, self.known_points
         if self.search == "tpe":
             return None
         found = grid_points(space) if self.search == "grid" else random_points(space, self.trials, self.seed)
@@ -250,7 +256,8 @@ def _bad_population(sweep: Sweep, job: Job, path: str) -> list[Problem]:
 def _inside(parameter: Parameter, value: Any) -> bool:
     if parameter.values is None:
         low, high = parameter.ends
-        return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+        number = isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+        return number and (parameter.kind != "int_uniform" or value == int(value))
     try:
         parameter.encoded(value)
     except ValueError:

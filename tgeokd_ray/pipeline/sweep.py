@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -133,6 +134,9 @@ def _tried(
             break
         if len(known) == before:
             break
+    for trial in known.values():
+        if trial.status != "finished":  # one that was stopped or lost could not clear up
+            shutil.rmtree(trials.home(trial.name), ignore_errors=True)
     failed = [trial for trial in known.values() if trial.status == "failed"]
     for trial in failed:
         progress.warned(f"{trial.name} failed: {trial.reason}")

@@ -25,7 +25,7 @@ class Board:
     epochs: int
     progress: Progress
     known: dict[str, Trial]
-    _values: dict[str, list[float]] = field(default_factory=dict)
+    _values: dict[str, list[float | None]] = field(default_factory=dict)
     _running: dict[str, int] = field(default_factory=dict)
     _since: dict[str, float] = field(default_factory=dict)
     _last: str = ""
@@ -48,7 +48,8 @@ class Board:
         with self._lock:
             if epoch < self.epochs:  # beyond that it repeats what stands in the journal
                 values = self._values.setdefault(unit.name, [])
-                values[epoch - 1 :] = [value]
+                # A trial goes on from its checkpoint: what it told an earlier driver is not known here.
+                values[epoch - 1 :] = [None] * (epoch - 1 - len(values)) + [value]
             self._tell(0)
 
     def ended(self, unit: Unit, lost: str | None) -> None:
@@ -69,16 +70,17 @@ class Board:
         """The entry of a trial that could not write its own."""
         values = self._values.get(unit.name, [])
         point = next(point for point in unit.points if trial_name(point) == name)
-        curve = tuple(self.sign * value for value in values)
+        curve = tuple(None if value is None else self.sign * value for value in values)
         if lost is not None:
             reason = f"its process was lost, and lost again: {lost}"
             trial = Trial(name, point, "failed", reason=reason, code="resource")
         elif values:
-            best = self.sign * max(values)
+            best = self.sign * max(value for value in values if value is not None)
             trial = Trial(name, point, "stopped", value=best, curve=curve, epochs=len(values))
         else:
             return None
-        trial = trial.with_record(time.monotonic() - self._since[unit.name], unit.raw)
+        since = self._since.get(unit.name, time.monotonic())  # it may be lost before it began
+        trial = trial.with_record(time.monotonic() - since, unit.raw)
         self.journal.keep(trial)
         return trial
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from importlib.util import find_spec
 
 from tgeokd_ray.config.sweep import Resolved, Sweep
 from tgeokd_ray.errors import ConfigError, Problem
@@ -21,6 +22,8 @@ def check_sweep(resolved: Resolved, place: Place) -> None:
     if place.local and (sweep.search == "tpe" or sweep.scheduler != "none"):
         got = f"search {sweep.search}, scheduler {sweep.scheduler}"
         problems.append(Problem("--local tries a list of points, one after another", expected="no --local", got=got))
+    if sweep.search == "tpe" and find_spec("optuna") is None:
+        problems.append(Problem("search: tpe needs Optuna: pip install 'tgeokd-ray[tune]', or search: random"))
     if job.distill.channel == "on":
         problems.append(
             Problem(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tgeokd_ray.config.proposals import Asked, Listed
-from tgeokd_ray.config.space import Point, Space, effective
+from tgeokd_ray.config.space import Point, Space, distinct, effective
 from tgeokd_ray.config.sweep import Sweep
 from tgeokd_ray.errors import UserError
 from tgeokd_ray.pipeline.sweep_journal import Journal, Trial, trial_name
@@ -28,7 +28,7 @@ def proposals(sweep: Sweep, trials: Trials, number: int, known: Mapping[str, Tri
         left = [unit for unit in units if any(trial_name(point) not in known for point in unit.points)]
         return Listed(tuple(left)) if left else None
     missing = number - len(known)
-    return asked(sweep, Journal(trials.folder), missing, known) if missing > 0 else None
+    return asked(sweep, Journal(trials.folder), missing, known, trials.sign) if missing > 0 else None
 
 
 def units_of(points: Sequence[Point], trials: Trials, *, together: bool, shares: int) -> list[Unit]:
@@ -71,20 +71,21 @@ def _agreeing(specs: Sequence[RunSpec]) -> list[list[RunSpec]]:
     return groups
 
 
-def asked(sweep: Sweep, journal: Journal, number: int, known: Mapping[str, Trial]) -> Asked:
-    """So many more points of TPE. First those that were begun and those that the user knows; what is over teaches."""
+def asked(sweep: Sweep, journal: Journal, number: int, known: Mapping[str, Trial], sign: float) -> Asked:
+    """So many more points of TPE. First those that were begun and those that the user knows; what is over teaches, by
+    `sign` times its value."""
     space = sweep.ordered
     begun = [entry["raw"] for entry in journal.begun() if entry["raw"]]
-    points = [effective(space, dict(point)) for point in sweep.known]
-    told = [_raw(space, point) for point in points if trial_name(point) not in known]
+    told = [_raw(space, point) for point in sweep.known_points if trial_name(point) not in known]
     over = [trial for trial in known.values() if trial.status != "stopped"]
     return Asked(
         space=space,
         number=number,
         seed=sweep.seed,
-        first=tuple(begun + told),
-        known=tuple((trial.raw, trial.value) for trial in over if trial.raw),
+        first=tuple(distinct(begun + told)),  # a known point may have been begun
+        known=tuple((t.raw, None if t.value is None else sign * t.value) for t in over if t.raw),
         make=_Maker(space),
+        key=_Maker(space).key,
     )
 
 
@@ -97,6 +98,10 @@ class _Maker:
     def __call__(self, raw: Mapping[str, Any]) -> Unit:
         point = {name: parameter.decoded(raw[name]) for name, parameter in self._space.items()}
         return Unit((effective(self._space, point),), dict(raw))
+
+    def key(self, raw: Mapping[str, Any]) -> str:
+        """The name of its trial: raw points that differ where they have no meaning are one."""
+        return self(raw).name
 
 
 def _raw(space: Space, point: Point) -> dict[str, Any]:
