@@ -7,24 +7,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
 from ray import tune
-from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, PopulationBasedTraining, TrialScheduler
 
 from tgeokd_ray.cluster.beside import beside
 from tgeokd_ray.cluster.environment import environment
 from tgeokd_ray.cluster.ray_folder import ray_folder
 from tgeokd_ray.config.proposals import Asked, Listed
 from tgeokd_ray.config.space import Parameter
-from tgeokd_ray.config.sweep import Sweep
+from tgeokd_ray.config.sweep import FUSION_RATE, Sweep
 from tgeokd_ray.errors import ConfigError
 from tgeokd_ray.training.data import Source
 
 Tell = Callable[[Mapping[str, float]], None]
 Run = Callable[[Any, Tell, Source], None]
-VALUE, EPOCH = "value", "epoch"
+Member = Callable[[Any, float, Path | None, str, Callable[[Mapping[str, float], Path | None], None], Source], None]
+VALUE, EPOCH, RATE = "value", "epoch", "rate"
 LOST_TWICE = 2  # a trial whose process or node is lost is tried again so often
 # Read while a sweep begins: its own files are nobody's, and Ctrl-C is ours.
 SETTINGS = {
@@ -53,7 +55,7 @@ class Listener(Protocol):
 
 
 def run_trials(
-    run: Run,
+    run: Run | Member,
     proposals: Listed | Asked,
     sweep: Sweep,
     *,
@@ -68,21 +70,22 @@ def run_trials(
 
     `run` may tell {"epoch", "value"}, a larger value being better and `epochs` more than a trial's own last one; it is
     stopped by a SystemExit out of that call. `curves` are such values of trials that were over before, after each of
-    their epochs, by which the scheduler judges too. `storage` is a folder that every node sees.
+    their epochs, by which the scheduler judges too. A population's `run` gets its rate, the folder of a checkpoint or
+    None, and its member's name beside, and tells with a folder. `storage` is a folder that every node sees.
     """
     budget, callback = _Budget(seconds), _Callback(proposals, listener)
     with environment(SETTINGS), ray_folder(storage) as folder:
-        trainable = tune.with_parameters(_trial, run=run, proposals=proposals, source=source)
+        function = _member if sweep.scheduler == "pbt" else _trial
+        trainable = tune.with_parameters(function, run=run, proposals=proposals, source=source)
         tuner = tune.Tuner(
             tune.with_resources(trainable, _resources(sweep)),
-            param_space={"unit": tune.grid_search(list(range(proposals.number)))}
-            if isinstance(proposals, Listed)
-            else {},
+            param_space=_param_space(proposals, sweep),
             tune_config=tune.TuneConfig(
                 metric=VALUE,
                 mode="max",
                 num_samples=1 if isinstance(proposals, Listed) else proposals.number,
-                max_concurrent_trials=sweep.concurrency,
+                # A population takes turns: all of it is begun, and what resources there are say how many run.
+                max_concurrent_trials=None if sweep.scheduler == "pbt" else sweep.concurrency,
                 reuse_actors=True,
                 scheduler=_scheduler(sweep, epochs, curves),
                 search_alg=None if isinstance(proposals, Listed) else _optuna(proposals),
@@ -112,6 +115,40 @@ def _trial(config: dict[str, Any], run: Run, proposals: Listed | Asked, source: 
     run(proposals.unit(config), tell, source)
 
 
+def _member(config: dict[str, Any], run: Member, proposals: Listed, source: Source) -> None:
+    """The trainable of a population, which Tune starts again from another one's checkpoint."""
+
+    def tell(metrics: Mapping[str, float], folder: Path | None) -> None:
+        tune.report(dict(metrics), checkpoint=None if folder is None else tune.Checkpoint.from_directory(folder))
+
+    given = tune.get_checkpoint()
+    name = tune.get_context().get_trial_id()
+    with nullcontext(None) if given is None else given.as_directory() as folder:
+        run(proposals.unit(config), config[RATE], None if folder is None else Path(folder), name, tell, source)
+
+
+def _param_space(proposals: Listed | Asked, sweep: Sweep) -> dict[str, Any]:
+    """What Tune itself draws: places in the list; of a population also the first rate of each."""
+    if isinstance(proposals, Asked):
+        return {}
+    space: dict[str, Any] = {"unit": tune.grid_search(list(range(proposals.number)))}
+    if sweep.scheduler == "pbt":
+        rates = [unit.points[0][FUSION_RATE] for unit in proposals.units]
+        space[RATE] = tune.sample_from(lambda config: rates[config["unit"]])
+    return space
+
+
+def _population(sweep: Sweep) -> PopulationBasedTraining:
+    low, high = sweep.space[FUSION_RATE].ends
+    log = sweep.space[FUSION_RATE].kind == "log_uniform"
+    return PopulationBasedTraining(
+        time_attr=EPOCH,
+        perturbation_interval=sweep.pbt.every_epochs,
+        hyperparam_mutations={RATE: tune.loguniform(low, high) if log else tune.uniform(low, high)},
+        log_config=False,
+    )
+
+
 def _resources(sweep: Sweep) -> tune.PlacementGroupFactory:
     one = {"CPU": sweep.resources.cpu} | ({"GPU": sweep.resources.gpu} if sweep.resources.gpu else {})
     return tune.PlacementGroupFactory([one])
@@ -120,6 +157,8 @@ def _resources(sweep: Sweep) -> tune.PlacementGroupFactory:
 def _scheduler(sweep: Sweep, epochs: int, curves: Mapping[str, Sequence[float]]) -> TrialScheduler:
     if sweep.scheduler == "none":
         return FIFOScheduler()
+    if sweep.scheduler == "pbt":
+        return _population(sweep)
     scheduler = ASHAScheduler(
         time_attr=EPOCH,
         max_t=epochs,

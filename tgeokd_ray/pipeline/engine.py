@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from tgeokd_ray.config.proposals import Asked, Listed
 from tgeokd_ray.config.sweep import Resolved, Sweep
@@ -14,18 +14,10 @@ from tgeokd_ray.events import Progress
 from tgeokd_ray.training.reuse import Plan
 from tgeokd_ray.training.spec import Finished, RunSpec
 
-if TYPE_CHECKING:
-    from tgeokd_ray.training.data import Source
-
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Tell = Callable[[Mapping[str, float]], None]
-
-
-class Run(Protocol):
-    """What one trial does; it leaves by the SystemExit that `tell` raises."""
-
-    def __call__(self, unit: Any, tell: Tell, source: Source) -> None: ...
+# What one trial does with (unit, tell, source); a member of a population has more arguments (`sweep_population`).
+Run = Callable[..., None]
 
 
 class Heard(Protocol):

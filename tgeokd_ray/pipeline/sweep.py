@@ -29,6 +29,7 @@ from tgeokd_ray.pipeline.results import build_results
 from tgeokd_ray.pipeline.sweep_board import STAGE, Board, best_of
 from tgeokd_ray.pipeline.sweep_check import check_cluster, check_sweep
 from tgeokd_ray.pipeline.sweep_journal import Journal, Trial, trial_name
+from tgeokd_ray.pipeline.sweep_population import Member
 from tgeokd_ray.pipeline.sweep_record import FILE, begin, keep_sweep, told_sweep
 from tgeokd_ray.pipeline.sweep_student import ForGood, point_job, student_plan
 from tgeokd_ray.pipeline.sweep_student import Place as StudentPlace
@@ -117,7 +118,8 @@ def _tried(
     resolved, trials = prepared.resolved, prepared.trials
     sweep, journal = resolved.sweep, Journal(trials.folder)
     known = journal.known()
-    board = Board(journal, resolved.metric, resolved.sign, trials.epochs, progress, known)
+    pbt = sweep.scheduler == "pbt"
+    board = Board(journal, resolved.metric, resolved.sign, trials.epochs, progress, known, population=pbt)
     told = sweep.model_copy(update={"trials": number}).points
     total = number if told is None else len(told)
     if known:
@@ -127,7 +129,8 @@ def _tried(
         before = len(known)
         seconds = None if sweep.budget_minutes is None else began + 60 * sweep.budget_minutes - time.monotonic()
         specs = _shared_by(prepared)
-        whole = engine().trials(trials, what, resolved, specs=specs, board=board, seconds=seconds, progress=progress)
+        run = Member(trials, sweep.pbt.every_epochs) if pbt else trials
+        whole = engine().trials(run, what, resolved, specs=specs, board=board, seconds=seconds, progress=progress)
         known |= journal.known()
         if not whole:
             progress.warned(f"the budget of {sweep.budget_minutes:g} minutes is used up: the same command goes on")

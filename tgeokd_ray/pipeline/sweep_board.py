@@ -17,7 +17,8 @@ STAGE = "trials"
 @dataclass
 class Board:
     """Listens to the trials of a sweep. `known` are those that are over, to which it adds; a trial that the scheduler
-    stopped, or whose process was lost for good, is committed to the journal here. Safe to call from any thread."""
+    stopped, or whose process was lost for good, is committed to the journal here. In a `population` nobody is stopped,
+    and a trial ends as another point than it began. Safe to call from any thread."""
 
     journal: Journal
     metric: str
@@ -25,6 +26,7 @@ class Board:
     epochs: int
     progress: Progress
     known: dict[str, Trial]
+    population: bool = False
     _values: dict[str, list[float | None]] = field(default_factory=dict)
     _running: dict[str, int] = field(default_factory=dict)
     _since: dict[str, float] = field(default_factory=dict)
@@ -55,16 +57,14 @@ class Board:
     def ended(self, unit: Unit, lost: str | None) -> None:
         with self._lock:
             self._running.pop(unit.name, None)
-            fresh = 0
-            for point in unit.points:
-                name = trial_name(point)
-                if name in self.known:
-                    continue
-                trial = self.journal.get(name) or self._written(unit, name, lost)
-                if trial is not None:
-                    self.known[name] = trial
-                    fresh += 1
-            self._tell(fresh)
+            before = len(self.known)
+            if self.population and lost is None:
+                self.known |= self.journal.known()
+            else:
+                for name in (trial_name(point) for point in unit.points):
+                    trial = self.known.get(name) or self.journal.get(name) or self._written(unit, name, lost)
+                    self.known |= {} if trial is None else {name: trial}
+            self._tell(len(self.known) - before)
 
     def _written(self, unit: Unit, name: str, lost: str | None) -> Trial | None:
         """The entry of a trial that could not write its own."""
@@ -96,7 +96,7 @@ class Board:
         parts = [] if best is None else [f"best {self.metric} {best.value:.4f} ({best.name})"]
         running = sum(self._running.values())
         counts = count_of(self.known)
-        parts += [f"{running} running"] if running else []
+        parts += [f"{running} running"] if running and not self.population else []
         parts += [f"{counts['stopped']} stopped early"] if counts["stopped"] else []
         parts += [f"{counts['failed']} failed"] if counts["failed"] else []
         return ", ".join(parts)

@@ -23,6 +23,9 @@ HOME = Path("unit")  # one place for all: students of one pack agree in it
 def proposals(sweep: Sweep, trials: Trials, number: int, known: Mapping[str, Trial]) -> Listed | Asked | None:
     """What of `number` trials is still to be tried, None where all is over. `known` are the trials that are over."""
     told = sweep.model_copy(update={"trials": number}).points
+    if told is not None and sweep.scheduler == "pbt":  # a member ends as another point than it began
+        left = [Unit((point,)) for point in told[len(known) :]]
+        return Listed(tuple(left)) if left else None
     if told is not None:
         units = units_of(told, trials, together=sweep.packs and sweep.scheduler == "none", shares=sweep.concurrency)
         left = [unit for unit in units if any(trial_name(point) not in known for point in unit.points)]
