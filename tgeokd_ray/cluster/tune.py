@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from ray import tune
+from ray import cloudpickle, tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
 from tgeokd_ray.cluster.beside import beside
 from tgeokd_ray.cluster.environment import environment
+from tgeokd_ray.cluster.failures import one_line
 from tgeokd_ray.cluster.ray_folder import ray_folder
 from tgeokd_ray.config.proposals import Asked, Listed
 from tgeokd_ray.config.space import Parameter
@@ -215,6 +216,12 @@ class _Callback(tune.Callback):  # type: ignore[misc]
 
     def on_trial_error(self, **info: Any) -> None:
         if self._listener is not None:
-            trial = info["trial"]
-            told = str(trial.get_pickled_error() or trial.get_error()).strip().splitlines()
-            self._listener.ended(self._unit(trial), told[0] if told else "nothing is known of it")
+            self._listener.ended(self._unit(info["trial"]), _reason(info["trial"]))
+
+
+def _reason(trial: Any) -> str:
+    """The last failure of a trial in one line. Tune's own question for it looks where it has not yet copied it to."""
+    path = trial.pickled_error_file
+    if path is None or not Path(path).exists():
+        return "nothing is known of it"
+    return one_line(cloudpickle.loads(Path(path).read_bytes()))
