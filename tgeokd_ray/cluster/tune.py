@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from ray import cloudpickle, tune
+from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
 from tgeokd_ray.cluster.beside import beside
 from tgeokd_ray.cluster.environment import environment
-from tgeokd_ray.cluster.failures import one_line
+from tgeokd_ray.cluster.failures import RAISED
 from tgeokd_ray.cluster.ray_folder import ray_folder
 from tgeokd_ray.config.proposals import Asked, Listed
 from tgeokd_ray.config.space import Parameter
@@ -220,8 +220,9 @@ class _Callback(tune.Callback):  # type: ignore[misc]
 
 
 def _reason(trial: Any) -> str:
-    """The last failure of a trial in one line. Tune's own question for it looks where it has not yet copied it to."""
-    path = trial.pickled_error_file
-    if path is None or not Path(path).exists():
-        return "nothing is known of it"
-    return one_line(cloudpickle.loads(Path(path).read_bytes()))
+    """The last failure of a trial in one line, from where Tune writes it down first; `trial.get_error` looks where it
+    has not yet copied it to."""
+    path = trial.error_file
+    text = Path(path).read_text(encoding="utf-8") if path is not None and Path(path).exists() else ""
+    lines = text.rpartition("Failure # ")[2].strip().splitlines()[1:]
+    return next((line for line in reversed(lines) if RAISED.match(line)), lines[0] if lines else "nothing is known")
