@@ -8,7 +8,7 @@ ARG PYTHON_VERSION=3.11
 FROM python:${PYTHON_VERSION}-slim AS build
 ARG TORCH_INDEX=""
 ARG PIP_ARGS=""
-ARG EXTRAS="report"
+ARG EXTRAS="report,tune,object-store"
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH
@@ -27,6 +27,8 @@ COPY tgeokd_ray tgeokd_ray
 RUN pip install ${PIP_ARGS} --no-deps .
 
 FROM python:${PYTHON_VERSION}-slim
+# The health checks that KubeRay adds to a pod may call wget.
+RUN apt-get update && apt-get install -y --no-install-recommends wget && rm -rf /var/lib/apt/lists/*
 RUN useradd --create-home --uid 1000 tgeokd && install -d -o tgeokd /data /app
 COPY --from=build /opt/venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 RAY_USAGE_STATS_ENABLED=0

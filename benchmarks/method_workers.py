@@ -37,7 +37,7 @@ def step(worker: Worker, look_ahead: int, inner: Rows, outer: Rows) -> Tensors:
         fusion_optimizer=Optimizer(OptimizerSpec("sgd", 1.0)),
         worker=worker,
         learning_rate=Schedule(student.rates),
-        fusion_learning_rate=torch.ones(1, dtype=torch.float64),
+        fusion_learning_rate=Schedule(torch.ones(1, dtype=torch.float64)),
         look_ahead=look_ahead,
     )
     none = bilevel.fusion_optimizer.init(omega)

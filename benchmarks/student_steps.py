@@ -84,7 +84,7 @@ class Student:
             fusion_optimizer=Optimizer(OptimizerSpec("adam", 3e-3)),
             worker=worker,
             learning_rate=Schedule(rates[:1]),
-            fusion_learning_rate=rates[1:],
+            fusion_learning_rate=Schedule(rates[1:]),
             hypergradient=self.hypergradient,
             look_ahead=self.look_ahead,
             windowed=True,

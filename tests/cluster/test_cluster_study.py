@@ -29,7 +29,7 @@ def figures(folder: Path, engine: Engine) -> dict[str, Any]:
     study = Study("s", ("synth.soft",), RULES, 2)
     task = StudyCell(str(folder), str(folder / "data"), RULES, settings=SETTINGS)
     results = run_study(study, task, folder / "s", lambda: engine, Silent())
-    del results["extra"]["seconds"]
+    del results["extra"]["seconds"], results["extra"]["cell_seconds"]
     return results
 
 

@@ -167,6 +167,8 @@ def test_a_small_study_writes_its_rows_and_is_not_run_again(tmp_path: Path, caps
         (row["rule"], row["oracle_vs_constant"]) for row in results["rows"]
     ]
     assert all(0 < row["nll"] < 3 and 0 < row["auc"] < 1 for row in results["rows"])
+    assert len({row["parameters"] for row in results["rows"]}) == 1, "one student for every rule"
+    assert results["rows"][0]["parameters"] > 10
     from rich.console import Console
 
     study_table(results, Console(width=200))

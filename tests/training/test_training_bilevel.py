@@ -77,7 +77,7 @@ def make_step(way: str = "split", look_ahead: int = 1, worker: object = None, le
         fusion_optimizer=Optimizer(OptimizerSpec("sgd", 1.0)),
         worker=worker or LocalWorker(),  # type: ignore[arg-type]
         learning_rate=Schedule(rate, warm_up=10),
-        fusion_learning_rate=torch.ones_like(rate),
+        fusion_learning_rate=Schedule(torch.ones_like(rate)),
         hypergradient=way,
         look_ahead=look_ahead,
     )

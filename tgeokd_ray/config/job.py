@@ -105,7 +105,8 @@ class Fusion(Strict):
     `forward` mode (for students whose backward pass torch cannot differentiate), or `finite` differences (for any
     student). With `disagreement` the network also sees how far several teachers are apart on a row. The rule
     `tgeo_one_step` looks one step ahead, and has two options of its own: `centred`, and as `level` its mean ratio, a
-    number or `chosen` for the constant that won on valid.
+    number or `chosen` for the constant that won on valid. By `changes`, pairs of an epoch and a rate, the optimizer has
+    another learning rate from that epoch on.
     """
 
     features: Literal["label_aligned", "without_means", "label_free", "paper", "vertices", "edges"] = "label_aligned"
@@ -119,6 +120,14 @@ class Fusion(Strict):
     hypergradient: Literal["split", "forward", "finite"] = "split"
     look_ahead: Count = 20
     optimizer: Optimizer = Optimizer(learning_rate=3e-3)
+    changes: tuple[tuple[Count, Positive], ...] = ()
+
+    @field_validator("changes")
+    @classmethod
+    def _in_order(cls, value: tuple[tuple[int, float], ...]) -> tuple[tuple[int, float], ...]:
+        epochs = [epoch for epoch, _ in value]
+        raise_all([] if epochs == sorted(set(epochs)) else [f"the epochs must rise, got {epochs}"])
+        return value
 
 
 class Distill(Strict):

@@ -22,6 +22,9 @@ from tgeokd_ray.training.spec import HIGHER_IS_BETTER
 
 RULE, CONSTANT = "rule", "constant"
 EPOCHS = "student.training.epochs"
+FUSION_RATE = "distill.fusion.optimizer.learning_rate"
+CHANGES = "distill.fusion.changes"
+ONE_STEP = "tgeo_one_step"  # the one rule that learns its ratio in the run that is measured
 TRIAL_RULES = ("labels", "constant", *get_args(Rival), "tgeo_one_step", "tgeo")
 # What may change between two runs of one sweep: how much of it is done, and where.
 FREE = ("trials", "concurrency", "resources", "budget_minutes", "memory_mib", "packs")
@@ -41,6 +44,13 @@ class Halving(Strict):
     reduction: Annotated[int, Field(ge=2)] = 3
 
 
+class Population(Strict):
+    """Population based training of the fusion network's learning rate: after every `every_epochs` the worst quarter of
+    the trials goes on from students of the best quarter, with another rate."""
+
+    every_epochs: Count = 1
+
+
 class Sweep(Strict):
     """What is searched and how.
 
@@ -57,8 +67,9 @@ class Sweep(Strict):
     known: tuple[dict[str, Any], ...] = ()
     metric: str | None = None
     search: Literal["random", "grid", "tpe"] = "random"
-    scheduler: Literal["none", "asha"] = "none"
+    scheduler: Literal["none", "asha", "pbt"] = "none"
     asha: Halving = Halving()
+    pbt: Population = Population()
     trials: Count = 16
     seeds: Count = 1
     seed: Annotated[int, Field(ge=0, lt=1 << 31)] = 0
@@ -78,6 +89,8 @@ class Sweep(Strict):
                 problems.append(f"space.{name}: a grid needs choice or grid, got {parameter.kind}")
             if self.search == "tpe" and parameter.kind == "grid":
                 problems.append(f"space.{name}: TPE tries what it believes in: use choice in place of grid")
+        if self.scheduler == "pbt":
+            problems += self._not_for_a_population()
         if not problems:
             try:
                 order_of(self.space)
@@ -85,6 +98,17 @@ class Sweep(Strict):
                 problems.append(f"space: {error}")
         raise_all(problems)
         return self
+
+    def _not_for_a_population(self) -> list[str]:
+        rate = self.space.get(FUSION_RATE)
+        searched = rate is not None and rate.values is None and rate.when is None
+        needed = f"needs {FUSION_RATE} in the space, between two ends and without a condition"
+        problems = [] if searched else [f"scheduler: pbt {needed}"]
+        problems += [f"scheduler: pbt draws its points: search must be random, got {self.search}"] * (
+            self.search != "random"
+        )
+        problems += ["scheduler: pbt moves one student at a time: seeds must be 1"] * (self.seeds > 1)
+        return problems
 
     @property
     def ordered(self) -> Space:
@@ -163,7 +187,7 @@ def resolve_sweep(
     metric = _metric(sweep, path)
     given = {**options, **({} if metric is None else {"metric": metric})}
     job, card = resolve(given, config=Source(sweep.base, "base", path), settings=settings)
-    problems = [*_bad_values(sweep, job, path), *_bad_known(sweep, path)]
+    problems = [*_bad_values(sweep, job, path), *_bad_known(sweep, path), *_bad_population(sweep, job, path)]
     if problems:
         raise ConfigError(problems, fix=f"correct {path}")
     return Resolved(sweep.name or Path(path).stem, sweep, job, card)
@@ -218,6 +242,15 @@ def _bad_known(sweep: Sweep, path: str) -> list[Problem]:
         missing = [n for n in effective(sweep.ordered, dict.fromkeys(sweep.space) | dict(point)) if n not in point]
         problems += [f"known point {number} lacks {name}" for name in missing]
     return [Problem(text, file=path) for text in problems]
+
+
+def _bad_population(sweep: Sweep, job: Job, path: str) -> list[Problem]:
+    rules = sweep.space[RULE].samples() if RULE in sweep.space else (job.distill.rule,)
+    others = [rule for rule in rules if rule != ONE_STEP]
+    if sweep.scheduler != "pbt" or not others:
+        return []
+    why = "scheduler: pbt moves the fusion network while its student trains"
+    return [Problem(why, file=path, expected=f"the rule {ONE_STEP}", got=", ".join(map(str, others)))]
 
 
 def _inside(parameter: Parameter, value: Any) -> bool:

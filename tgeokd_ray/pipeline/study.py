@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +18,16 @@ from tgeokd_ray.hashing import key
 from tgeokd_ray.pipeline.engine import Engine
 from tgeokd_ray.pipeline.other_teachers import OTHER_TEACHERS
 from tgeokd_ray.pipeline.rivals import RIVALS
+from tgeokd_ray.pipeline.study_all import corrected, surviving
 from tgeokd_ray.pipeline.study_cell import PERMUTED, TWO_PHASES, Cell, StudyCell
+from tgeokd_ray.pipeline.study_models import teachers
 from tgeokd_ray.pipeline.study_summary import nothing_to_win, summarise
 from tgeokd_ray.tables.regimes.catalogue import NAMES, table_of
 from tgeokd_ray.tables.validation import did_you_mean
 
 FORMAT = 1
+VERSIONS = ("torch", "numpy")
+METADATA = b"tgeokd_ray.study"
 RULES = ("labels", "constant", *RIVALS, *OTHER_TEACHERS, "tgeo", "tgeo_one_step", "reference", "permuted")
 
 
@@ -51,12 +58,18 @@ class Study:
 
 
 def run_study(
-    study: Study, cell: StudyCell, folder: Path, engine: Callable[[], Engine], progress: Progress
+    study: Study,
+    cell: StudyCell,
+    folder: Path,
+    engine: Callable[[], Engine],
+    progress: Progress,
+    command: str | None = None,
 ) -> dict[str, Any]:
     """Run what is missing of the cells, and write study.json and study.parquet; returns what the first holds.
 
     Finished cells lie in `folder/cells`, so that the same study goes on where it ended, and one with more seeds or
-    datasets takes over what there is. The first error is raised where no cell came to an end.
+    datasets takes over what there is. The first error is raised where no cell came to an end. `command` is what the
+    files say that they came from; the metadata of the Parquet file hold all of study.json but its rows.
     """
     study.check(list(cell.data))
     began = time.monotonic()
@@ -79,24 +92,34 @@ def run_study(
             raise UserError(told_cells[0]["error"])
         rows, failed = summarise(told_cells)
         asked = {*study.rules, "labels", "constant", "reference", "tgeo.each"}
-        rows = [row for row in rows if row["rule"] in asked]
+        rows = corrected([row for row in rows if row["rule"] in asked])
         results = {
             "format": FORMAT,
             "name": study.name,
             "rows": rows,
-            "notes": nothing_to_win(rows),
+            "notes": [*nothing_to_win(rows), *surviving(rows)],
             "warnings": failed,
-            "extra": {"settings": list(cell.settings), "seconds": round(time.monotonic() - began, 1)},
+            "extra": {
+                "settings": list(cell.settings),
+                "grid": None if cell.grid is None else asdict(cell.grid),
+                "teachers": teachers([one for one in told_cells if "error" not in one]),
+                "command": command,
+                "versions": {name: version(name) for name in VERSIONS} | {"python": platform.python_version()},
+                "seconds": round(time.monotonic() - began, 1),
+                "cell_seconds": round(sum(one["seconds"] for one in told_cells), 1),
+            },
         }
         write_json(folder / "study.json", results)
-        _write_parquet(folder / "study.parquet", rows)
+        _write_parquet(folder / "study.parquet", results)
         progress.finished("study", f"{len(told_cells)} cells, {folder / 'study.json'}")
     return results
 
 
 def _token(cell: StudyCell) -> str:
-    """What decides a cell beside its name: rules, settings, files."""
+    """What decides a cell beside its name: rules, settings, files, and the grid where the study names one."""
     told = asdict(replace(cell, root="", folder=""))
+    if cell.grid is None:
+        del told["grid"]
     return f"{key(repr(sorted(told.items()))):016x}"
 
 
@@ -117,10 +140,13 @@ def _keep(folder: Path, one: Cell, cell: StudyCell, told: dict[str, Any]) -> Non
     write_json(path, told | {"token": _token(cell)})
 
 
-def _write_parquet(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+def _write_parquet(path: Path, results: dict[str, Any]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    told = {key: value for key, value in results.items() if key != "rows"}
+    table = pa.Table.from_pylist(results["rows"])
+    table = table.replace_schema_metadata({METADATA: json.dumps(told, sort_keys=True).encode()})
     draft = path.with_name(f"{path.name}.tmp")
-    pq.write_table(pa.Table.from_pylist(list(rows)), draft)
+    pq.write_table(table, draft)
     draft.replace(path)

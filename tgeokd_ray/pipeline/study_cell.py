@@ -19,7 +19,7 @@ from tgeokd_ray.config.resolve import resolve
 from tgeokd_ray.errors import UserError
 from tgeokd_ray.events import Silent
 from tgeokd_ray.pipeline.chain import Chain
-from tgeokd_ray.pipeline.denoising import denoises, denoising_plan
+from tgeokd_ray.pipeline.denoising import denoised, denoises, denoising_plan
 from tgeokd_ray.pipeline.engine import LocalEngine
 from tgeokd_ray.pipeline.other_teachers import OTHER_TEACHERS, RECALIBRATED, judges, recalibrated, stacked, taught_by
 from tgeokd_ray.pipeline.plans import AllAtOnce, StudentsPlan, students_plan
@@ -32,14 +32,17 @@ from tgeokd_ray.pipeline.references import (
     reference_weights,
 )
 from tgeokd_ray.pipeline.rivals import RIVALS, refused
+from tgeokd_ray.pipeline.study_grid import Joined, StudyGrid, at_rates, ended
+from tgeokd_ray.pipeline.study_models import teacher_figures
 from tgeokd_ray.tables.cards import Card, load_card
 from tgeokd_ray.tables.inputs import raw_files
 from tgeokd_ray.tables.regimes.catalogue import build, table_of
 from tgeokd_ray.tables.regimes.regime import Regime
 from tgeokd_ray.tables.regimes.writing import Written, write
+from tgeokd_ray.training.reuse import load_metrics
 from tgeokd_ray.training.spec import HIGHER_IS_BETTER, Finished, RunSpec
 
-# The grid that all rules are compared on.
+# What all rules are compared on, where a study names no other grid.
 CONSTANTS, TEMPERATURES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0), (1.0, 2.0)
 TWO_PHASES, ONE_STEP, PERMUTED = "tgeo", "tgeo_one_step", "permuted"
 
@@ -62,7 +65,8 @@ class StudyCell:
     wrong under `error`; a cell that failed leaves the others alone.
 
     `cards` and `data` are files by the name of a table; `rules` the rivals and learners asked for; `settings` are
-    options of the job that go over the regime's own. Artifacts lie under `root`, raw files under `folder`.
+    options of the job that go over the regime's own and over the `grid`. Artifacts lie under `root`, raw files under
+    `folder`.
     """
 
     root: str
@@ -71,6 +75,7 @@ class StudyCell:
     cards: Mapping[str, str] = field(default_factory=dict)
     data: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     settings: tuple[str, ...] = ()
+    grid: StudyGrid | None = None
 
     def __call__(self, cell: Cell) -> dict[str, Any]:
         began = time.monotonic()
@@ -90,24 +95,21 @@ class StudyCell:
         folder = Path(self.root) / "runs" / cell.name
         chain = Chain(job, card, Path(self.root), folder, lambda: engine, Silent())
         table = chain.encode(job.data)
-        logits = self._logits(chain, table, written)
-        plan = students_plan(job, card.name, table, logits, chain.root, folder)
-        if TWO_PHASES not in self.rules:
-            plan = replace(plan, shapes=(), learned=None)
+        logits, parameters = self._logits(chain, table, written)
         row_ids, weights = reference_weights(regime, table, logits)
         known = commit_reference(chain.root, f"{card.name}-{REFERENCE}", table, row_ids, weights)
-        grid = replace(plan.grid, halving=False, measure_all=True)
-        plan = replace(plan, controls=(*plan.controls, *_following(plan, known)), grid=grid)
-        done = self._trained(plan, chain, table, logits)
+        plans = self._plans(chain, table, logits, known)
+        done = self._trained(plans, chain, table, logits)
         if ONE_STEP in self.rules:
-            done += self._trained(_in_one_step(plan, chain, table, logits), chain, table, logits)[-1:]
+            done += self._trained(self._in_one_step(plans, chain, table, logits), chain, table, logits, ONE_STEP)
         for rule in (one for one in OTHER_TEACHERS if one in self.rules):
-            other = self._other_teachers(rule, plan, chain, table, logits)
-            done += self._trained(taught_by(plan, rule, other), chain, table, logits)[1:]
-        done += engine.train(AllAtOnce(self._permuted(plan, done, table, cell)), Silent())
+            other = self._other_teachers(rule, plans[0], chain, table, logits)
+            done += self._trained([taught_by(one, rule, other) for one in plans], chain, table, logits, rule)
+        done += engine.train(AllAtOnce(self._permuted(plans, done, table, cell)), Silent())
         return {
             "metric": job.metric,
             "students": [_figures(run) for run in done if "mean_logit" not in run.metrics],
+            "teachers": teacher_figures(table, logits, parameters),
             "ratio": agreement(done, row_ids, weights, regime),
             "refused": out,
         }
@@ -122,16 +124,19 @@ class StudyCell:
     def _job(self, cell: Cell, written: Written, out: Collection[str]) -> tuple[Job, Card]:
         """The job of a cell, without the rivals that are `out`, and its card."""
         rivals = [rule for rule in self.rules if rule in RIVALS and rule not in out]
-        grid = [f"distill.constants={list(CONSTANTS)}", f"distill.more_temperatures={list(TEMPERATURES)}"]
+        temperatures = list(TEMPERATURES if self.grid is None else self.grid.temperatures)
+        grid = [f"distill.constants={list(CONSTANTS)}", f"distill.more_temperatures={temperatures}"]
+        grid += [] if self.grid is None else [f"distill.temperature={temperatures[0]}"]
         settings = [*grid, f"distill.rivals={rivals}", *self.settings]  # the last one wins
         options = {"card": str(written.card), "data": [str(written.rows)], "root": self.root, "seed": cell.seed}
         job, card = resolve(options, settings=settings)
         return job, card.model_copy(update={"name": cell.name})
 
-    def _logits(self, chain: Chain, table: Artifact, written: Written) -> list[Artifact]:
-        """Of the teachers that the regime defines, or of one that is trained here."""
+    def _logits(self, chain: Chain, table: Artifact, written: Written) -> tuple[list[Artifact], int | None]:
+        """Of the teachers that the regime defines, or of one that is trained here, and the size of that."""
         if not written.teachers:
-            return [chain.precompute(table, chain.teachers(table))]
+            teachers = chain.teachers(table)
+            return [chain.precompute(table, teachers)], load_metrics(teachers[0])["parameters"]
         logits = []
         for number, path in enumerate(written.teachers):
             imported = {"file": str(path), "kind": "logits", "name": f"{chain.card.name}-teacher{number}"}
@@ -139,15 +144,54 @@ class StudyCell:
                 update={"imported": chain.job.teacher.imported.model_copy(update=imported)}
             )
             logits.append(replace(chain, job=chain.job.model_copy(update={"teacher": teacher})).imported(table))
-        return logits
+        return logits, None
 
-    def _trained(self, plan: StudentsPlan, chain: Chain, table: Artifact, logits: Sequence[Artifact]) -> list[Finished]:
-        """Every student; by denoised labels where the job, or the evidence, asks for a channel."""
+    def _plans(self, chain: Chain, table: Artifact, logits: Sequence[Artifact], known: Artifact) -> list[StudentsPlan]:
+        """The students at each learning rate of the grid."""
+        plans = []
+        for ending, job in at_rates(chain.job, self.grid):
+            plan = students_plan(job, chain.card.name, table, logits, chain.root, chain.folder)
+            if TWO_PHASES not in self.rules:
+                plan = replace(plan, shapes=(), learned=None)
+            grid = replace(plan.grid, halving=False, measure_all=True)
+            plan = replace(plan, controls=(*plan.controls, *_following(plan, known)), grid=grid)
+            plans.append(ended(plan, ending))
+        return plans
+
+    def _trained(
+        self,
+        plans: Sequence[StudentsPlan],
+        chain: Chain,
+        table: Artifact,
+        logits: Sequence[Artifact],
+        rule: str | None = None,
+    ) -> list[Finished]:
+        """Every student, or those of one rule; by denoised labels where the job, or the evidence, asks for them."""
         engine = chain.engine()
-        if not denoises(chain.job, chain.card.name, chain.root, table, logits, Silent()):
-            return engine.train(plan, Silent())
-        denoising = denoising_plan(plan, chain.card.name)
-        return denoising.told(engine.train(denoising, Silent()))[1]
+        if denoises(chain.job, chain.card.name, chain.root, table, logits, Silent()):
+            first = denoising_plan(plans[0], chain.card.name)
+            alone = replace(first, students=replace(plans[0], controls=(), shapes=(), learned=None))
+            channel, _ = alone.told(engine.train(alone, Silent()))
+            plans = [denoised(plan, channel.artifact) for plan in plans]
+        done = engine.train(Joined(tuple(plans)), Silent())
+        return [run for run in done if rule is None or run.name == rule or run.name.startswith(f"{rule}-")]
+
+    def _in_one_step(
+        self, plans: Sequence[StudentsPlan], chain: Chain, table: Artifact, logits: Sequence[Artifact]
+    ) -> list[StudentsPlan]:
+        """The same controls, which are there by now, and TGeo-KD in one step after them, at every point of the grid."""
+        distill = chain.job.distill.model_copy(update={"rule": ONE_STEP})
+        temperatures = distill.temperatures if self.grid is not None else distill.temperatures[:1]
+        found = []
+        one_step = chain.job.model_copy(update={"distill": distill})
+        for plan, (ending, job) in zip(plans, at_rates(one_step, self.grid), strict=True):
+            other = students_plan(job, chain.card.name, table, logits, chain.root, chain.folder)
+            assert other.learned is not None
+            for tau in temperatures:
+                name = (f"{ONE_STEP}-tau{tau:g}" if len(temperatures) > 1 else ONE_STEP) + ending
+                learned = replace(other.learned, name=name, artifact=f"{chain.card.name}-{name}", temperature=tau)
+                found.append(replace(other, controls=plan.controls, learned=learned))
+        return found
 
     def _other_teachers(
         self, rule: str, plan: StudentsPlan, chain: Chain, table: Artifact, logits: Sequence[Artifact]
@@ -163,14 +207,17 @@ class StudyCell:
         return stacked(chain.root, name, table, logits, [open_artifact(Path(run.artifact)) for run in runs])
 
     def _permuted(
-        self, plan: StudentsPlan, done: Sequence[Finished], table: Artifact, cell: Cell
+        self, plans: Sequence[StudentsPlan], done: Sequence[Finished], table: Artifact, cell: Cell
     ) -> tuple[RunSpec, ...]:
         """The ratio that won, dealt to other rows: what is left of the gain does not come from the assignment."""
-        learned = next((run for run in done if run.name == "tgeo" and run.error is None), None)
-        if PERMUTED not in self.rules or learned is None or "choice" not in learned.metrics:
+        found = {run.name: run for run in done if run.error is None}
+        learned = [(found.get(plan.learned.name), plan) for plan in plans if plan.learned is not None]
+        won = [(run.metrics["choice"]["best"], plan) for run, plan in learned if run and "choice" in run.metrics]
+        if PERMUTED not in self.rules or not won:
             return ()
-        best = learned.metrics["choice"]["best"]
-        shape = [run for run in done if "mean_logit" in run.metrics][int(best["source"])]
+        sign = 1 if HIGHER_IS_BETTER[plans[0].metric] else -1
+        best, plan = max(won, key=lambda one: sign * one[0]["valid"])
+        shape = [found[spec.name] for spec in plan.shapes if spec.name in found][int(best["source"])]
         row_ids, ratios = read_ratios(open_artifact(Path(shape.artifact)))
         order = np.random.default_rng(cell.seed).permutation(len(row_ids))
         name = f"{cell.name}-{PERMUTED}"
@@ -178,16 +225,6 @@ class StudyCell:
         rule = {name: best[name] for name in ("kind", "strength", "shift", "mean")}
         spec = replace(plan.controls[0], name=PERMUTED, artifact=name, rule=rule, ratios=(str(mixed.path),))
         return (replace(spec, temperature=best["temperature"]),)
-
-
-def _in_one_step(plan: StudentsPlan, chain: Chain, table: Artifact, logits: Sequence[Artifact]) -> StudentsPlan:
-    """The same controls, which are there by now, and TGeo-KD in one step after them."""
-    distill = chain.job.distill.model_copy(update={"rule": ONE_STEP})
-    job, name = chain.job.model_copy(update={"distill": distill}), chain.card.name
-    other = students_plan(job, name, table, logits, chain.root, chain.folder)
-    assert other.learned is not None
-    learned = replace(other.learned, name=ONE_STEP, artifact=f"{name}-{ONE_STEP}")
-    return replace(other, controls=plan.controls, learned=learned)
 
 
 def _following(plan: StudentsPlan, known: Artifact) -> list[RunSpec]:
@@ -209,6 +246,7 @@ def _figures(run: Finished) -> dict[str, Any]:
     metrics = run.metrics
     kept: dict[str, Any] = {"name": run.name, "rule": metrics["rule"]}
     kept |= {split: {name: metrics[split].get(name) for name in HIGHER_IS_BETTER} for split in ("valid", "test")}
+    kept |= {"parameters": metrics["parameters"], "calibration": metrics["test"].get("calibration")}
     if "choice" in metrics:
         kept["choice"] = metrics["choice"]
     return kept

@@ -11,12 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tgeokd_ray.metrics.intervals import paired_difference
+from tgeokd_ray.metrics.significance import paired_test
 from tgeokd_ray.objectives.settings import OTHER_LOSSES
 from tgeokd_ray.pipeline.other_teachers import OTHER_TEACHERS
 from tgeokd_ray.pipeline.references import REFERENCE
+from tgeokd_ray.pipeline.study_models import FIGURES, mean, pooled
 from tgeokd_ray.training.spec import HIGHER_IS_BETTER
 
-FIGURES = ("nll", "auc", "accuracy")
 CONSTANT, LEARNED, EACH = "constant", "tgeo", "tgeo.each"
 OF_CONSTANTS = (CONSTANT, *OTHER_TEACHERS, *OTHER_LOSSES)  # a constant is chosen for each of them
 NOTHING = 1e-4  # nats
@@ -78,22 +79,26 @@ def _dataset(dataset: str, cells: Sequence[Mapping[str, Any]]) -> Iterator[dict[
     for rule, chosen in sorted(best.items(), key=lambda item: item[0] != REFERENCE):
         found = options[rule][chosen]
         row = {"dataset": dataset, "rule": rule, "seeds": len(found), "chosen": ", ".join(map(str, chosen))}
-        row |= {name: _mean([one["test"].get(name) for one in found]) for name in FIGURES}
+        row |= {name: mean([one["test"].get(name) for one in found]) for name in FIGURES}
         for name in FIGURES:
             row |= _against(name, found, constant)
         row |= {"low": row["nll_low"], "high": row["nll_high"]}
+        row |= dict.fromkeys(("standard_error", "p")) if rule == CONSTANT else _tested(found, constant)
         reference = options[REFERENCE][best[REFERENCE]] if REFERENCE in best else None
         gain = None if reference is None else _against("nll", reference, constant)["nll_vs_constant"]
         row["oracle_vs_constant"] = gain
         row["correlation"] = _correlations(cells) if rule == LEARNED else None
         row["refused"] = None
+        row["parameters"] = found[0].get("parameters")
+        row["calibration"] = pooled([one.get("calibration") for one in found])
         yield row
 
 
 def _refused(dataset: str, cell: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Rows of the rules that say nothing of this dataset: the same for every seed."""
     figures = [name + end for name in FIGURES for end in ("", "_vs_constant", "_low", "_high")]
-    nothing = dict.fromkeys([*figures, "low", "high", "oracle_vs_constant", "correlation"])
+    more = ("low", "high", "standard_error", "p", "oracle_vs_constant", "correlation", "parameters", "calibration")
+    nothing = dict.fromkeys([*figures, *more])
     for rule, reason in cell.get("refused", {}).items():
         yield {"dataset": dataset, "rule": rule, "seeds": 0, "chosen": "", **nothing, "refused": reason}
 
@@ -102,28 +107,45 @@ def _options(cells: Sequence[Mapping[str, Any]]) -> dict[str, dict[tuple[Any, ..
     """{rule: {choice: figures of every seed}}; a choice that some seed lacks is left out."""
     found: dict[str, dict[tuple[Any, ...], list[Figures]]] = {}
     for cell in cells:
-        for student in cell["students"]:
+        for student in _students(cell):
             for rule, choice, figures in _choices(student, cell["metric"]):
                 found.setdefault(rule, {}).setdefault(choice, []).append(figures)
     whole = {rule: {c: f for c, f in choices.items() if len(f) == len(cells)} for rule, choices in found.items()}
     return {rule: choices for rule, choices in whole.items() if choices}
 
 
+def _students(cell: Mapping[str, Any]) -> Iterator[Figures]:
+    """The students of a cell, and before the learner's what a seed alone takes of them: the best on valid, over the
+    grid, as a student of its own."""
+    metric = cell["metric"]
+    learned = [one for one in cell["students"] if "choice" in one and one["valid"][metric] is not None]
+    sign = 1 if HIGHER_IS_BETTER[metric] else -1
+    best = max(learned, key=lambda one: sign * one["valid"][metric], default=None)
+    for student in cell["students"]:
+        if best is not None and student is learned[0]:
+            yield {**best, "name": EACH}
+        yield student
+
+
 def _choices(student: Mapping[str, Any], metric: str) -> Iterator[tuple[str, tuple[Any, ...], Figures]]:
     """What a student stands for: its rule, what was to choose in it, and its figures."""
     if "error" in student:
         return
-    name, _, temperature = student["name"].partition("-tau")
-    tau = (f"tau {temperature}",) if temperature else ()
+    if student["name"] == EACH:
+        yield EACH, ("each seed alone",), student
+        return
+    whole, _, rate = student["name"].partition("-lr")
+    name, _, temperature = whole.partition("-tau")
+    tau, lr = ((f"{key} {value}",) if value else () for key, value in (("tau", temperature), ("lr", rate)))
     if "choice" not in student:
         rule = next((one for one in OF_CONSTANTS if name.startswith(f"{one}-")), name)
         value = (name.removeprefix(f"{rule}-"),) if rule in OF_CONSTANTS else ()
-        yield rule, (*value, *tau), student
+        yield rule, (*value, *tau, *lr), student
         return
-    yield EACH, ("each seed alone",), student
     for one in student["choice"]["candidates"]:
-        choice = (f"strength {one['strength']:g}", f"shift {one['shift']:g}", f"tau {one['temperature']:g}")
-        yield LEARNED, choice, {"valid": {metric: one["valid"]}, "test": one["test"]}
+        choice = (f"strength {one['strength']:g}", f"shift {one['shift']:g}", f"tau {one['temperature']:g}", *lr)
+        figures = {"valid": {metric: one["valid"]}, "test": one["test"], "parameters": student.get("parameters")}
+        yield LEARNED, choice, figures
 
 
 def _best(options: Mapping[tuple[Any, ...], Sequence[Figures]], metric: str) -> tuple[Any, ...]:
@@ -131,8 +153,8 @@ def _best(options: Mapping[tuple[Any, ...], Sequence[Figures]], metric: str) -> 
     sign = 1 if HIGHER_IS_BETTER[metric] else -1
 
     def value(choice: tuple[Any, ...]) -> float:
-        mean = _mean([one["valid"][metric] for one in options[choice]])
-        return -math.inf if mean is None else sign * mean
+        found = mean([one["valid"][metric] for one in options[choice]])
+        return -math.inf if found is None else sign * found
 
     return max(options, key=value)
 
@@ -149,12 +171,15 @@ def _against(name: str, found: Sequence[Figures], constant: Sequence[Figures]) -
     return dict(zip(keys, paired_difference(ours, theirs), strict=True))
 
 
+def _tested(found: Sequence[Figures], constant: Sequence[Figures]) -> dict[str, float | None]:
+    """Standard error and p-value of the mean difference in NLL; null for one seed, and where a seed lacks it."""
+    values = [[one["test"].get("nll") for one in part] for part in (found, constant)]
+    if len(found) < 2 or any(value is None for part in values for value in part):
+        return {"standard_error": None, "p": None}
+    return dict(zip(("standard_error", "p"), paired_test(*values), strict=True))
+
+
 def _correlations(cells: Sequence[Mapping[str, Any]]) -> dict[str, float] | None:
     """Of the learned ratio with the reference, over seeds and temperatures: mean and worst."""
     found = [one["correlation"] for cell in cells for one in cell["ratio"].values() if one["correlation"] is not None]
     return {"mean": sum(found) / len(found), "worst": min(found)} if found else None
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if len(known) == len(values) else None

@@ -27,7 +27,7 @@ from tgeokd_ray.pipeline.job import Place, opener, prepare_root, write_run_folde
 from tgeokd_ray.pipeline.record import Recorder
 from tgeokd_ray.pipeline.results import build_results
 from tgeokd_ray.pipeline.sweep_board import STAGE, Board, best_of
-from tgeokd_ray.pipeline.sweep_check import check_sweep, check_trials
+from tgeokd_ray.pipeline.sweep_check import check_cluster, check_sweep
 from tgeokd_ray.pipeline.sweep_journal import Journal, Trial, trial_name
 from tgeokd_ray.pipeline.sweep_record import FILE, begin, keep_sweep, told_sweep
 from tgeokd_ray.pipeline.sweep_student import ForGood, point_job, student_plan
@@ -76,7 +76,7 @@ def run_sweep(
         recorder = Recorder(progress, folder / "log.txt")
         engine = Lazy(opener(resolved.job, place, root, recorder))
         try:
-            check_trials(resolved.sweep, place, engine)
+            check_cluster(resolved.sweep, place, engine)
             prepared = prepare(resolved, root, folder, engine, recorder)
             state = begin(folder, resolved, prepared.parents, add_trials)
             known, left = _tried(prepared, state.trials, engine, recorder, began)
@@ -201,7 +201,7 @@ def dry_run(resolved: Resolved, place: Place, progress: Progress) -> dict[str, A
     with held(folder, DISK):
         engine = Lazy(opener(resolved.job, place, root, progress))
         try:
-            check_trials(resolved.sweep, place, engine)
+            check_cluster(resolved.sweep, place, engine)
             prepared = prepare(resolved, root, folder, engine, progress)
             known = len(Journal(folder).known())
         finally:

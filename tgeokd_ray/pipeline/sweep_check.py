@@ -14,8 +14,8 @@ from tgeokd_ray.tables.inputs import raw_files
 
 
 def check_sweep(resolved: Resolved, place: Place) -> None:
-    """ConfigError for options that contradict each other, and for what a sweep is not made for; DataError where a raw
-    file is not there."""
+    """ConfigError for options that contradict each other, for what a sweep is not made for, and for more trials at once
+    than this machine has room for, if they are to run here; DataError where a raw file is not there."""
     job, sweep = resolved.job, resolved.sweep
     check_place(job, place)
     problems = []
@@ -38,19 +38,21 @@ def check_sweep(resolved: Resolved, place: Place) -> None:
     if problems:
         raise ConfigError(problems, fix="correct the sweep file and run the same command again")
     raw_files(resolved.card, job.data)
+    if not place.local and not _elsewhere(place):
+        from tgeokd_ray.cluster.capacity import check_trials
+        from tgeokd_ray.cluster.connect import this_machine
+
+        wrong = check_trials(sweep.concurrency, sweep.resources.cpu, sweep.resources.gpu, [this_machine()])
+        if wrong is not None:
+            raise wrong
 
 
-def check_trials(sweep: Sweep, place: Place, engine: Callable[[], Engine]) -> None:
-    """ConfigError where not as many trials as asked for fit at once: on this machine, before Ray starts, or on the
-    cluster."""
-    if place.local:
-        return
-    if place.address is not None or os.environ.get("RAY_ADDRESS"):
+def check_cluster(sweep: Sweep, place: Place, engine: Callable[[], Engine]) -> None:
+    """ConfigError where the cluster has no room for as many trials at once as the sweep asks for."""
+    if not place.local and _elsewhere(place):
         engine().check_trials(sweep)
-        return
-    from tgeokd_ray.cluster.capacity import check_trials as check
-    from tgeokd_ray.cluster.connect import this_machine
 
-    wrong = check(sweep.concurrency, sweep.resources.cpu, sweep.resources.gpu, [this_machine()])
-    if wrong is not None:
-        raise wrong
+
+def _elsewhere(place: Place) -> bool:
+    """Whether trials run on a cluster that is there already."""
+    return place.address is not None or bool(os.environ.get("RAY_ADDRESS"))

@@ -48,7 +48,8 @@ class Unit:
 @dataclass(frozen=True)
 class Trials:
     """What all trials of a sweep have in common; picklable. `folder` is the sweep's own, with the journal and, below
-    work/, students and checkpoints of trials that are not over. `epochs` is more than any trial trains."""
+    work/ (or a `part` of it), students and checkpoints of trials that are not over. `epochs` is more than any trial
+    trains."""
 
     job: Job
     card: str
@@ -59,6 +60,7 @@ class Trials:
     device: str = "cpu"
     seeds: int = 1
     memory_mib: int | None = None
+    part: str = ""
 
     def __call__(self, unit: Unit, tell: Tell, source: Source) -> None:
         """Train what is not over of a unit. Nothing that goes wrong in a trial leaves it but as its entry in the
@@ -85,7 +87,7 @@ class Trials:
 
     def home(self, unit: str) -> Path:
         """Where students and checkpoints of a unit are until it is over."""
-        return self.folder / "work" / unit
+        return self.folder / "work" / self.part / unit
 
     def plan(self, point: Point, home: Path) -> Plan:
         """The plan of the student of a point; UserError where there can be none."""

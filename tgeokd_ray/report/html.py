@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -36,28 +36,37 @@ def write_report(results: Results, path: str | Path) -> Path:
 
     The same results give the same bytes. Text is escaped, whatever it holds. The page appears whole or not at all.
     """
-    path = Path(path)
+    return write_page(render(results), Path(path))
+
+
+def write_page(text: str, path: Path) -> Path:
+    """Write the text of a page, which appears whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    draft.write_bytes(render(results).encode("utf-8"))
+    draft.write_bytes(text.encode("utf-8"))
     os.replace(draft, path)
     return path
 
 
-def render(results: Results) -> str:
-    """The page as text."""
-    name = str(results["run"])
-    styles = ["report.css", *(["sweep.css"] if sweep.of(results) else [])]
-    style = Markup("".join(files("tgeokd_ray.report").joinpath(s).read_text(encoding="utf-8") for s in styles))
+def shell(title: str, body: Markup, styles: Sequence[str] = ()) -> str:
+    """A whole page of this body, with the styles in it: those of all pages, and `styles` after them."""
+    folder = files("tgeokd_ray.report")
+    texts = [folder.joinpath(name).read_text(encoding="utf-8") for name in ("report.css", *styles)]
+    style = Markup("".join(texts))
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
         tag("meta", http_equiv="Content-Security-Policy", content=POLICY),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("meta", name="color-scheme", content="light dark"),
-        tag("title", f"{name} - TGeo-KD report"),
+        tag("title", f"{title} - TGeo-KD report"),
         tag("style", style),
     )
+    return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
+
+
+def render(results: Results) -> str:
+    """The page as text."""
     sections = [
         _warnings(results),
         sweep.sections(results),
@@ -72,8 +81,8 @@ def render(results: Results) -> str:
         _lineage(results),
         _configuration(results),
     ]
-    body = tag("body", _header(results), tag("main", sections))
-    return f"<!doctype html>\n{tag('html', head, body, lang='en')}\n"
+    styles = ["sweep.css"] if sweep.of(results) else []
+    return shell(str(results["run"]), tag("body", _header(results), tag("main", sections)), styles)
 
 
 def _header(results: Results) -> Markup:

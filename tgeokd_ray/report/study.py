@@ -13,12 +13,15 @@ from rich.text import Text
 from tgeokd_ray.report.terminal import wide
 from tgeokd_ray.report.wording import MISSING, fixed, printable
 
+LEGEND = "* differs from the constant at 5 %, corrected for all differences of the study (Holm)"
+
 
 def study_table(study: Mapping[str, Any], console: Console) -> None:
     """NLL, AUC and accuracy on test, and the NLL minus that of the constant chosen on the same seeds, with its 95 %
-    interval over them; bold where it excludes 0 and is better. Of each dataset, the reference ratio comes first: what
-    there is to win. A rule that is undefined there has the reason in its line. Below stand the notes, on datasets where
-    there is nothing to win, and the warnings."""
+    interval over them; bold where it excludes 0 and is better, with a star where it survives the correction for all
+    differences of the study. Of each dataset, the reference ratio comes first: what there is to win. A rule that is
+    undefined there has the reason in its line. Below stand the notes, on datasets where there is nothing to win and on
+    what survives, and the warnings."""
     table = Table(box=box.SIMPLE_HEAD, title=Text("NLL against the best constant"), title_justify="left")
     for heading in ("dataset", "rule"):
         table.add_column(heading)
@@ -27,6 +30,7 @@ def study_table(study: Mapping[str, Any], console: Console) -> None:
     table.add_column("chosen on valid")
     # Of nothing there is no share.
     nothing = {row["dataset"] for row in study["rows"] if row["rule"] == "reference" and (row["high"] or -1) >= 0}
+    starred = any(row.get("survives") for row in study["rows"])
     before = None
     for row in study["rows"]:
         if before not in (None, row["dataset"]):
@@ -35,12 +39,15 @@ def study_table(study: Mapping[str, Any], console: Console) -> None:
         before = row["dataset"]
         cells = [printable(text, console.encoding) for text in (shown, row["rule"])]
         figures = [str(row["seeds"]), *(fixed(row[name]) for name in ("nll", "auc", "accuracy"))]
-        difference = Text(_signed(row["nll_vs_constant"]), style="bold" if (row["high"] or 0) < 0 else "")
+        star = "" if not starred else "*" if row.get("survives") else " "
+        difference = Text(_signed(row["nll_vs_constant"]) + star, style="bold" if (row["high"] or 0) < 0 else "")
         share = MISSING if row["dataset"] in nothing else _share(row)
         last = str(row["chosen"]) if row.get("refused") is None else f"refused: {row['refused']}"
         table.add_row(*cells, *figures, difference, _interval(row), share, printable(last, console.encoding))
     with wide(console):
         console.print(table)
+    if starred:
+        console.print(LEGEND, soft_wrap=True, highlight=False)
     for kind, text in [*(("note", n) for n in study["notes"]), *(("warning", w) for w in study["warnings"])]:
         line = Text.assemble((f"{kind}: ", "yellow"), printable(text, console.encoding))
         console.print(line, soft_wrap=True, highlight=False)

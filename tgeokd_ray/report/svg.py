@@ -26,12 +26,14 @@ Scale = Callable[[float], float]
 
 @dataclass(frozen=True)
 class Row:
-    """One row of an interval plot: its name, value, interval if there is one, and the colour it has everywhere."""
+    """One row of an interval plot: its name, value, interval if there is one, and the colour it has everywhere; a thin
+    line shows a wider interval behind it."""
 
     name: str
     value: float
     interval: tuple[float, float] | None
     colour: int
+    wider: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,8 @@ def intervals(
 ) -> Markup:
     """A dot and its interval per row over a common axis, with the figure at the right. `span` fixes the axis, `mark` is
     a value to compare all rows with."""
-    ends = [end for row in rows for end in (row.value, *(row.interval or ()))] + ([] if mark is None else [mark])
+    ends = [end for row in rows for end in (row.value, *(row.interval or ()), *(row.wider or ()))]
+    ends += [] if mark is None else [mark]
     low, high = span or padded(min(ends), max(ends))
     left, right, bottom = LABEL_WIDTH, WIDTH - FIGURE_WIDTH, TOP + ROW_HEIGHT * len(rows)
     x = _scale(low, high, left, right)
@@ -76,6 +79,8 @@ def intervals(
     for number, row in enumerate(rows):
         y = TOP + ROW_HEIGHT * (number + 0.5)
         children.append(_text(0, y + 4, _clipped(row.name), "label"))
+        if row.wider:
+            children.append(_line(x(row.wider[0]), y, x(row.wider[1]), y, f"wider c{row.colour}"))
         if row.interval:
             ends_x = x(row.interval[0]), x(row.interval[1])
             children.append(_line(ends_x[0], y, ends_x[1], y, f"whisker c{row.colour}"))

@@ -38,12 +38,17 @@ class Checkpoints:
         """Commit the state; older checkpoints than the last two go."""
         cursor = {"epoch": state.epoch, "step": state.step, "history": list(state.history)}
         arguments = {"run": self.inputs, "epoch": state.epoch, "step": state.step}
-        with staging(self.folder, KIND, self._home.name, arguments=arguments, parents={}) as stage:
+        with staging(self.folder, KIND, self.home.name, arguments=arguments, parents={}) as stage:
             stage.write("state.safetensors", lambda path: save_tensors(path, state.flat()))
             stage.write("cursor.json", lambda path: write_json(path, cursor))
             stage.commit(schema={}, record={})
         for path in self._versions()[KEPT:]:
             shutil.rmtree(path, ignore_errors=True)
+
+    def adopt(self, path: Path, device: torch.device) -> None:
+        """Take over the state in the checkpoint at `path`, of a run that was like this one up to there. IntegrityError
+        where it is not whole."""
+        self.save(_load(open_artifact(path, level="full"), device))
 
     def newest(self, worker: Worker, progress: Progress) -> State | None:
         """The newest whole checkpoint of this run, fully verified; a torn one is named and the one before it taken.
@@ -55,7 +60,7 @@ class Checkpoints:
         number = worker.broadcast(torch.tensor([float(chosen.name[1:]) if chosen else 0.0], device=worker.device))
         if not int(number):
             return None
-        return _load(open_artifact(self._home / f"v{int(number):06d}", level="full"), worker.device)
+        return _load(open_artifact(self.home / f"v{int(number):06d}", level="full"), worker.device)
 
     def _choose(self, progress: Progress) -> Path | None:
         for path in self._versions():
@@ -67,16 +72,17 @@ class Checkpoints:
         return None
 
     @property
-    def _home(self) -> Path:
+    def home(self) -> Path:
+        """The folder of these checkpoints alone."""
         return self.folder / KIND / f"{self.name}-{self.inputs[:12]}"
 
     def _versions(self) -> list[Path]:
         """Newest first, whole or not."""
-        return list(versions(self._home))
+        return list(versions(self.home))
 
     def clear(self) -> None:
         """Remove them all: the run has committed its result."""
-        shutil.rmtree(self._home, ignore_errors=True)
+        shutil.rmtree(self.home, ignore_errors=True)
 
 
 def _load(artifact: Artifact, device: torch.device) -> State:

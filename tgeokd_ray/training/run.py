@@ -106,7 +106,7 @@ def _step(pack: Pack, rule: RulePack, data: RunData, worker: Worker) -> Step:
         fusion_optimizer=Optimizer(spec.fusion.optimizer),
         worker=worker,
         learning_rate=Schedule(rates, spec.warm_up_steps, _lowered(spec, data.train.steps_per_epoch)),
-        fusion_learning_rate=torch.full_like(rates, spec.fusion.optimizer.learning_rate),
+        fusion_learning_rate=_fusion_rates(rates, spec, data.train.steps_per_epoch),
         hypergradient=spec.fusion.hypergradient,
         look_ahead=spec.fusion.look_ahead,
         micro_rows=spec.micro_rows,
@@ -117,6 +117,12 @@ def _step(pack: Pack, rule: RulePack, data: RunData, worker: Worker) -> Step:
 def _lowered(spec: RunSpec, steps_per_epoch: int) -> tuple[int, ...]:
     """The first step of each epoch from which on the learning rate is a tenth."""
     return tuple(math.ceil(share * spec.epochs) * steps_per_epoch for share in spec.lower_at)
+
+
+def _fusion_rates(rates: Tensor, spec: RunSpec, steps_per_epoch: int) -> Schedule:
+    """The fusion network's learning rate, one for all students of a pack."""
+    changes = tuple((epoch * steps_per_epoch, rate) for epoch, rate in spec.fusion.changes)
+    return Schedule(torch.full_like(rates, spec.fusion.optimizer.learning_rate), changes=changes)
 
 
 def _profile(pack: Pack, worker: Worker, progress: Progress) -> Profile | None:

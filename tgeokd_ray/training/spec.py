@@ -42,7 +42,8 @@ HIGHER_IS_BETTER = {"auc": True, "accuracy": True, "macro_f1": True, "average_pr
 class Fusion:
     """How the fusion network is trained: its optimizer, an outer step every `every` inner steps on `batch_rows` outer
     rows, from the share `warm_up` of all steps on (Adam's first steps carry no signal). `hypergradient` is a way of
-    `objectives.ways`, `look_ahead` the number K of inner steps that an outer gradient is pulled back through."""
+    `objectives.ways`, `look_ahead` the number K of inner steps that an outer gradient is pulled back through. By
+    `changes`, (epoch, learning rate) in order, the optimizer has another rate from that epoch on."""
 
     optimizer: OptimizerSpec = field(default_factory=lambda: OptimizerSpec(kind="adam", learning_rate=3e-3))
     every: int = 4
@@ -50,6 +51,7 @@ class Fusion:
     warm_up: float = 0.05
     hypergradient: str = "split"
     look_ahead: int = 1
+    changes: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,8 @@ class RunSpec:
         for optimizer in (values["optimizer"], values["fusion"]["optimizer"]):
             if optimizer["embedding"] == "dense":
                 del optimizer["embedding"], optimizer["embedding_rate"]
+        if not self.fusion.changes:
+            del values["fusion"]["changes"]
         unused = [] if self.rule["kind"] in OUTER_RULES else ["fusion", "outer_split"]
         unused += ["fold", "folds"] if self.folds == 1 else []
         unused += ["micro_rows"] if self.micro_rows is None else []

@@ -34,14 +34,18 @@ Measures = dict[str, Tensor]
 @dataclass(frozen=True)
 class Schedule:
     """Learning rates [R] float64, which rise in proportion to the step over the first `warm_up` steps, and from each
-    step of `lowered` on are a tenth of what they were."""
+    step of `lowered` on are a tenth of what they were. By `changes`, (step, rate) in order, all are this rate from this
+    step on."""
 
     rates: Tensor
     warm_up: int = 0
     lowered: tuple[int, ...] = ()
+    changes: tuple[tuple[int, float], ...] = ()
 
     def __call__(self, step: int) -> Tensor:
-        rates = self.rates * min(1.0, (step + 1) / max(self.warm_up, 1))
+        changed = [rate for first, rate in self.changes if step >= first]
+        rates = torch.full_like(self.rates, changed[-1]) if changed else self.rates
+        rates = rates * min(1.0, (step + 1) / max(self.warm_up, 1))
         return rates * 0.1 ** sum(step >= first for first in self.lowered)
 
     def take(self, students: Sequence[int]) -> Schedule:
@@ -66,7 +70,7 @@ class Step:
     fusion_optimizer: Optimizer
     worker: Worker
     learning_rate: Schedule
-    fusion_learning_rate: Tensor
+    fusion_learning_rate: Schedule
     hypergradient: str = "split"
     look_ahead: int = 1
     micro_rows: int | None = None
@@ -91,7 +95,7 @@ class Step:
             self,
             problem=self.problem.take(students),
             learning_rate=self.learning_rate.take(students),
-            fusion_learning_rate=self.fusion_learning_rate[list(students)],
+            fusion_learning_rate=self.fusion_learning_rate.take(students),
         )
 
     def __call__(
@@ -185,7 +189,7 @@ class Step:
         """The state after an outer step of the fusion network along its global gradient."""
         gradient = rounded(gradient, state.omega)
         omega, moments = self.fusion_optimizer.update(
-            state.omega, gradient, state.omega_moments, self.fusion_learning_rate
+            state.omega, gradient, state.omega_moments, self.fusion_learning_rate(state.step - 1)
         )
         return replace(state, omega=omega, omega_moments=moments)
 

@@ -1,0 +1,63 @@
+"""What the options of a study come to, and the command that its files name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tgeokd_ray.cli import study
+
+
+@pytest.fixture
+def told(monkeypatch) -> list[dict[str, Any]]:  # type: ignore[no-untyped-def]
+    found: list[dict[str, Any]] = []
+    monkeypatch.setattr(study, "_run", lambda told, *rest: found.append(told))
+    return found
+
+
+def run(*argv: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        study.study_main({}, argv)
+    assert ended.value.code == 0
+
+
+def test_a_full_study_has_the_full_grid_and_a_quick_one_a_point(told: list[dict[str, Any]]) -> None:
+    run()
+    run("--quick")
+    run("--quick", "--seeds", "2", "--grid", "short")
+    assert [(one["seeds"], one["grid"]) for one in told] == [(3, "full"), (1, "one"), (2, "short")]
+    assert told[0]["settings"] == []
+    assert told[1]["settings"] == list(study.QUICK)
+
+
+def test_the_command_names_what_decides_the_rows_and_no_place(told: list[dict[str, Any]], tmp_path: Path) -> None:
+    data = f"gas={tmp_path}/a b.dat,{tmp_path}/c.dat"
+    run(
+        "--datasets",
+        "gas.both",
+        "--rules",
+        "ada",
+        "--data",
+        data,
+        "--root",
+        str(tmp_path),
+        "--set",
+        "seed=[1, 2]",
+        "--local",
+    )
+    assert told[0]["command"] == (
+        "python jobs/benchmark.py --datasets gas.both --rules ada --seeds 3 --grid full --data 'gas=a b.dat,c.dat' "
+        "--set 'seed=[1, 2]' --local"
+    )
+    run("--quick")
+    assert told[1]["command"].endswith("--seeds 1 --grid one --quick"), "its settings go with --quick"
+
+
+def test_a_grid_that_there_is_not_ends_before_anything_is_made(tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(SystemExit) as ended:
+        study.study_main({}, ["--grid", "half", "--root", str(tmp_path / "root")])
+    assert ended.value.code
+    assert "--grid: 'half' is no grid" in capsys.readouterr().err.replace("\n", " ")
+    assert not (tmp_path / "root").exists()
