@@ -37,17 +37,17 @@ SWEEP = {
 }
 
 
-def driver(chain: Chain, root: Path) -> subprocess.Popen[str]:
-    """What a user types, with a Ray of its own."""
+def driver(chain: Chain, root: Path) -> subprocess.Popen[bytes]:
+    """What a user types, with a Ray of its own; what it says goes to a file, since agents of Ray would keep a pipe."""
     command = [sys.executable, str(REPOSITORY / "jobs" / "sweep.py"), str(root.parent / "killed.yaml")]
     command += ["--root", str(root), "--card", chain.job.card]
     command += [word for setting in SETTINGS for word in ("--set", setting)]
-    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen(command, cwd=root.parent, start_new_session=True, **pipes)
+    with (root.parent / "said.txt").open("w") as said:
+        return subprocess.Popen(command, cwd=root.parent, start_new_session=True, stdout=said, stderr=subprocess.STDOUT)
 
 
 @contextlib.contextmanager
-def ended(process: subprocess.Popen[str]) -> Iterator[None]:
+def ended(process: subprocess.Popen[bytes]) -> Iterator[None]:
     """SIGKILL of the driver alone, whose Ray follows it by itself; at the end, of what is left of that."""
     family = psutil.Process(process.pid).children(recursive=True)
     process.kill()
@@ -58,7 +58,6 @@ def ended(process: subprocess.Popen[str]) -> Iterator[None]:
         for one in family:
             with contextlib.suppress(psutil.NoSuchProcess):  # never another one that has its number
                 one.kill()
-        process.communicate()
 
 
 def entries(folder: Path) -> dict[str, int]:
@@ -86,14 +85,13 @@ def test_a_killed_sweep_goes_on_where_it_was(chain: Chain, tmp_path: Path) -> No
 
     first = driver(chain, root)
     while len(entries(folder)) < 2:
-        assert first.poll() is None, first.communicate()[0]
+        assert first.poll() is None, (tmp_path / "said.txt").read_text()
         time.sleep(0.02)
     with ended(first):
         kept = entries(folder)
-        second = driver(chain, root)  # at once, as a user would
-        told, _ = second.communicate(timeout=150)
+        code = driver(chain, root).wait(150)  # at once, as a user would
     assert 2 <= len(kept) < 6, "killed in mid-sweep"
-    assert second.returncode == 0, told
+    assert code == 0, (tmp_path / "said.txt").read_text()
     assert re.search(r"[2-5] of 6 are over and are kept", (folder / "log.txt").read_text())
     after = entries(folder)
     assert {path: after[path] for path in kept} == kept, "nothing that was over is trained again"

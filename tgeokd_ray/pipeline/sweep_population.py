@@ -17,8 +17,9 @@ from tgeokd_ray.artifacts import read_json, write_json
 from tgeokd_ray.artifacts.names import versions
 from tgeokd_ray.config.space import Point
 from tgeokd_ray.config.sweep import CHANGES, FUSION_RATE
+from tgeokd_ray.pipeline.sweep_journal import trial_name
 from tgeokd_ray.pipeline.sweep_student import SideBySide
-from tgeokd_ray.pipeline.sweep_trial import Trials, Unit, trial_name
+from tgeokd_ray.pipeline.sweep_trial import Trials, Unit
 from tgeokd_ray.training.checkpoint import Checkpoints
 from tgeokd_ray.training.data import Source
 from tgeokd_ray.training.reuse import run_inputs
