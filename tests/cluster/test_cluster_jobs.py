@@ -21,6 +21,7 @@ from urllib.error import HTTPError, URLError
 
 import psutil
 import pytest
+import yaml
 from cluster_chain import SMALL, Chain
 
 from tgeokd_ray.artifacts import list_artifacts
@@ -119,6 +120,23 @@ def figures(results: dict[str, Any]) -> list[dict[str, Any]]:
     return [{key: value for key, value in m.items() if key != "rows_per_second"} for m in results["models"]]
 
 
+def swept(head: Head, working: str, chain: Chain, root: Path, settings: list[str]) -> None:
+    """A sweep over the very students of the chain finds their values."""
+    space = {"rule": {"choice": ["labels", "constant"]}}
+    space["constant"] = {"choice": [0.25, 0.75], "when": {"rule": "constant"}}
+    file = root.parent / "swept.yaml"
+    file.write_text(yaml.safe_dump({"space": space, "search": "grid", "packs": False}))
+    words = ["jobs/sweep.py", str(file), "--root", str(root), "--card", chain.job.card, *settings]
+    code, logs = head.outcome(*words, name="swept", working=working)
+    assert code == 0, logs
+    for told in ("joined ", "reused logits/", f"report: {root}"):
+        assert told in logs
+    trials = json.loads((root / "runs" / "swept" / "results.json").read_text())["extra"]["sweep"]["trials"]
+    values = {model["valid"]["auc"] for model in chain.results["models"] if model["role"] == "student"}
+    assert len(trials) == 3
+    assert {trial["value"] for trial in trials} <= values
+
+
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(300)
@@ -148,6 +166,7 @@ def test_x10_submitted_jobs(head: Head, chain: Chain, tmp_path: Path) -> None:
     assert (job["status"], job["driver_exit_code"]) == ("FAILED", 2)
 
     working = job["runtime_env"]["working_dir"]
+    swept(head, working, chain, root, settings)
     code, logs = head.outcome(script, name="relative", working=working)
     assert code == 2
     assert "root 'artifacts' is relative: in a submitted job it would lie in the cluster's temporary copy" in logs

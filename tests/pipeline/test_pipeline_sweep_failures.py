@@ -182,7 +182,7 @@ def test_tpe_is_told_of_what_was_begun_known_and_over(sweeps: Sweeps, tmp_path: 
     journal.begin("t-begun", {"rule": "constant", "constant": 0.25}, begun)
     over = Trial("t-over", {"rule": "labels"}, "finished", value=0.7, raw={"rule": 0, "constant": 0.9})
     lost = Trial("t-lost", {"rule": "labels"}, "failed", raw={"rule": 0, "constant": 0.3})
-    found = asked(sweep, journal, 5, {"t-over": over, "t-lost": lost})
+    found = asked(sweep, journal, 5, {"t-over": over, "t-lost": lost}, 1.0)
     assert found.first == (begun, {"rule": 1, "constant": 0.5})
     assert found.known == ((over.raw, 0.7), (lost.raw, None))
     assert found.number == 5

@@ -16,6 +16,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, PopulationBasedTra
 
 from tgeokd_ray.cluster.beside import beside
 from tgeokd_ray.cluster.environment import environment
+from tgeokd_ray.cluster.failures import RAISED
 from tgeokd_ray.cluster.ray_folder import ray_folder
 from tgeokd_ray.config.proposals import Asked, Listed
 from tgeokd_ray.config.space import Parameter
@@ -254,6 +255,13 @@ class _Callback(tune.Callback):  # type: ignore[misc]
 
     def on_trial_error(self, **info: Any) -> None:
         if self._listener is not None:
-            trial = info["trial"]
-            told = str(trial.get_pickled_error() or trial.get_error()).strip().splitlines()
-            self._listener.ended(self._unit(trial), told[0] if told else "nothing is known of it")
+            self._listener.ended(self._unit(info["trial"]), _reason(info["trial"]))
+
+
+def _reason(trial: Any) -> str:
+    """The last failure of a trial in one line, from where Tune writes it down first; `trial.get_error` looks where it
+    has not yet copied it to."""
+    path = trial.error_file
+    text = Path(path).read_text(encoding="utf-8") if path is not None and Path(path).exists() else ""
+    lines = text.rpartition("Failure # ")[2].strip().splitlines()[1:]
+    return next((line for line in reversed(lines) if RAISED.match(line)), lines[0] if lines else "nothing is known")
