@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tune_toys import EPOCHS, Heard, Toy, ToyUnit, at_once
+from tune_toys import EPOCHS, Heard, Toy, ToyMember, ToyUnit, at_once
 
 from tgeokd_ray.cluster import tune
 from tgeokd_ray.cluster.connect import Connection
@@ -130,3 +131,22 @@ def test_the_budget_ends_it_in_time_and_nobody_is_over(toy: Toy, monkeypatch: py
     assert len(heard.of("told")) < 20
     assert heard.of("ended") == []
     assert {note["name"] for note in toy.notes() if "stopped" in note} == {"long0", "long1"}, "with a checkpoint each"
+
+
+def test_the_worst_of_a_population_go_on_from_the_best(toy: Toy) -> None:
+    """Every member ends with all its epochs; a rate that is good is taken over with what was trained by it."""
+    rate = {"distill.fusion.optimizer.learning_rate": {"log_uniform": [1e-3, 1.0]}}
+    firsts = (0.001, 0.002, 0.5, 0.9)
+    units = tuple(SimpleNamespace(name=f"u{k}", points=({next(iter(rate)): first},)) for k, first in enumerate(firsts))
+    keys: dict[str, Any] = {"space": rate, "scheduler": "pbt", "pbt": {"every_epochs": 2}, "concurrency": 2}
+    whole, heard = run(ToyMember(toy.folder), Listed(units), **keys)  # type: ignore[arg-type]
+    assert whole
+    pasts = [json.loads(path.read_text()) for path in toy.folder.glob("*.json")]
+    assert [len(past) for past in pasts] == [EPOCHS - 1] * len(units)
+    assert len(heard.of("ended")) == len(units)
+    assert {lost for _, lost in heard.of("ended")} == {None}
+    begun = {past[0][0] for past in pasts}
+    assert "u0" not in begun or "u1" not in begun, "nobody went on from a better one"
+    moved = [past for past in pasts if len({rate for _, rate in past}) > 1]
+    assert moved
+    assert all(1e-4 <= rate <= 2.0 for past in pasts for _, rate in past)

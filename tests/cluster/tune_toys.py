@@ -90,3 +90,30 @@ def at_once(notes: Sequence[Mapping[str, Any]]) -> int:
         for moment in ((note["began"], 1), (note.get("ended", note.get("stopped", note["began"])), -1))
     )
     return max(sum(step for _, step in times[: k + 1]) for k in range(len(times)))
+
+
+@dataclass(frozen=True)
+class ToyMember:
+    """A member of a population whose value is its rate: it tells with a checkpoint that holds who trained it so far."""
+
+    folder: Path
+
+    def __call__(
+        self,
+        unit: ToyUnit,
+        rate: float,
+        given: Path | None,
+        name: str,
+        tell: Callable[[Mapping[str, float], Path | None], None],
+        source: Any,
+    ) -> None:
+        past = [] if given is None else json.loads((given / "past.json").read_text())
+        home = self.folder / f"at-{name}"
+        home.mkdir(exist_ok=True)
+        for epoch in range(len(past) + 1, EPOCHS):
+            past.append([unit.name, rate])
+            (home / "past.json").write_text(json.dumps(past))
+            time.sleep(0.1)
+            tell({"epoch": epoch, "value": rate}, home)
+        (self.folder / f"{name}.json").write_text(json.dumps(past))
+        tell({"epoch": EPOCHS, "value": rate}, None)

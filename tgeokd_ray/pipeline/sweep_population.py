@@ -17,6 +17,7 @@ from tgeokd_ray.artifacts import read_json, write_json
 from tgeokd_ray.artifacts.names import versions
 from tgeokd_ray.config.space import Point
 from tgeokd_ray.config.sweep import CHANGES, FUSION_RATE
+from tgeokd_ray.errors import ConfigError
 from tgeokd_ray.pipeline.sweep_journal import Journal, trial_name
 from tgeokd_ray.pipeline.sweep_student import SideBySide
 from tgeokd_ray.pipeline.sweep_trial import Trials, Unit
@@ -74,7 +75,7 @@ class Member:
             _adopt(trials, past, given)
         while True:
             try:
-                trials(Unit((past.whole,)), _pausing(past.epoch, self.every), source)
+                trials(Unit((past.whole,)), _pausing(past.epoch, self.every, trials.epochs), source)
             except _At as reached:
                 past = replace(past, epoch=reached.epoch)
                 folder = _packed(trials, past)
@@ -92,10 +93,10 @@ class _At(Pause):
         self.epoch, self.value = epoch, value
 
 
-def _pausing(since: int, every: int) -> Callable[[Mapping[str, float]], None]:
+def _pausing(since: int, every: int, over: int) -> Callable[[Mapping[str, float]], None]:
     def tell(told: Mapping[str, float]) -> None:
         # The epoch at which it paused is told again, since the checkpoint is from before its end.
-        if told["epoch"] > since and told["epoch"] % every == 0:
+        if since < told["epoch"] < over and told["epoch"] % every == 0:
             raise _At(int(told["epoch"]), told["value"])
 
     return tell
@@ -124,7 +125,11 @@ def _adopt(trials: Trials, past: Past, given: Path) -> None:
 
 def _packed(trials: Trials, past: Past) -> Path:
     """A folder with the newest checkpoint and the past that led to it."""
-    newest, *_ = versions(_checkpoints(trials, past).home)
+    newest = next(iter(versions(_checkpoints(trials, past).home)), None)
+    if newest is None:  # the first step of all ends the first epoch
+        raise ConfigError(
+            "scheduler: pbt needs two steps an epoch at least", fix="a smaller student.training.batch_rows"
+        )
     folder = trials.folder / "work" / trials.part / "pause"
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(newest, folder / "state")
