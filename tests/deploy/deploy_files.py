@@ -175,3 +175,25 @@ def unknown_options(lines: str) -> list[str]:
         found += [] if command else [f"tgeokd {name}"]
         found += [f"{name} {word}" for word in words if word.startswith("--") and word.partition("=")[0] not in known]
     return found
+
+
+def unknown_ray_options(lines: str) -> list[str]:
+    """Subcommands and options of Ray's own command line in a script that the installed Ray lacks."""
+    from ray.scripts.scripts import cli
+
+    found = []
+    for line in lines.replace("\\\n", " ").splitlines():
+        words = shlex.split(line, comments=True)
+        if words[:1] != ["ray"]:
+            continue
+        command: Any = cli
+        while hasattr(command, "commands"):
+            words = words[1:]
+            command = command.commands.get(words[0]) if words else None
+        if command is None:
+            found.append(f"ray {' '.join(words[:1])}")
+            continue
+        known = {option for one in command.params for option in one.opts}
+        own = words[: words.index("--")] if "--" in words else words
+        found += [f"{own[0]} {word}" for word in own if word.startswith("--") and word.partition("=")[0] not in known]
+    return found

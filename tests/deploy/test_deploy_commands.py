@@ -22,6 +22,7 @@ from deploy_files import (
     project,
     rayjob,
     unknown_options,
+    unknown_ray_options,
 )
 from packaging.requirements import Requirement
 
@@ -39,14 +40,13 @@ def data() -> dict[str, str]:
 
 
 def test_options_of_all_commands_exist() -> None:
-    script, page = data()["run.sh"], (REPOSITORY / "docs" / "cluster.md").read_text(encoding="utf-8")
-    blocks = "\n".join(re.findall(r"(?ms)^```\n(.*?)^```", page))
-    quoted = "\n".join(re.findall(r"(?:-- |&& )((?:python jobs/sweep|tgeokd ).*?)'?$", blocks, re.MULTILINE))
+    script, told = data()["run.sh"], "\n".join(blocks())
+    quoted = "\n".join(re.findall(r"(?:-- |&& )((?:python jobs/sweep|tgeokd ).*?)'?$", told, re.MULTILINE))
     assert script.count("tgeokd ") == 2
     assert "tgeokd push" in quoted
     assert "python jobs/sweep.py" in quoted
     assert unknown_options(script) == []
-    assert unknown_options(f"{blocks}\n{quoted}") == []
+    assert unknown_options(f"{told}\n{quoted}") == []
 
 
 @pytest.mark.parametrize(
@@ -59,6 +59,28 @@ def test_options_of_all_commands_exist() -> None:
 )
 def test_an_option_that_does_not_exist_is_found(line: str, told: str) -> None:
     assert unknown_options(line) == [told]
+
+
+def blocks() -> list[str]:
+    page = (REPOSITORY / "docs" / "cluster.md").read_text(encoding="utf-8")
+    return re.findall(r"(?ms)^```\n(.*?)^```", page)
+
+
+def test_rays_own_commands_on_the_page_exist() -> None:
+    assert sum(line.startswith("ray ") for line in "\n".join(blocks()).splitlines()) > 8
+    assert unknown_ray_options("\n".join(blocks())) == []
+    wrong = "ray job submitt --working-dir . -- x\nray up a.yaml --now"
+    assert unknown_ray_options(wrong) == ["ray submitt", "up --now"]
+
+
+def test_the_steps_wait_for_the_workers_as_a_head_alone_has_no_room(tmp_path: Path) -> None:
+    (steps,) = [block for block in blocks() if "ray up " in block]
+    places = [steps.index(step) for step in ("\nray up ", "/ray status'", "\nray job submit ", "\nray down ")]
+    assert places == sorted(places)
+    head = cluster()["available_node_types"][cluster()["head_node_type"]]
+    asked = resolved(tmp_path).sweep
+    told = check_trials(asked.concurrency, asked.resources.cpu, asked.resources.gpu, [head["resources"]])
+    assert "there is room for 0 on 1 node(s)" in str(told)
 
 
 def secrets_in(text: str, documents: list[Any]) -> list[str]:
