@@ -108,7 +108,8 @@ class TestStatistics:
         """The same for all rows without a label, whatever student and teachers say of them."""
         rule = build_rule(kind)
         weights = rule.weights(omega_of(rule), hide(make_points()), ALONE)[:, HIDDEN, 1:]
-        assert (weights == weights[:, :1]).all()
+        # Not to the bit: a processor may take the last rows of a product by other instructions.
+        torch.testing.assert_close(weights, weights[:, :1].expand_as(weights), rtol=1e-14, atol=0)
 
     def test_ada_has_no_class_to_go_by(self) -> None:
         weights = build_rule("ada").weights(

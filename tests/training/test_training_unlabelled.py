@@ -64,7 +64,7 @@ class Setting:
         self.problem = Problem(module, RulePack.of(rules), temperature, means, class_weights=class_weights)
         sgd = Optimizer(OptimizerSpec("sgd", 0.1))
         fusion = Optimizer(OptimizerSpec("sgd", 0.1))
-        self.step = Step(self.problem, sgd, fusion, LocalWorker(), Schedule(rates), rates)
+        self.step = Step(self.problem, sgd, fusion, LocalWorker(), Schedule(rates), Schedule(rates))
         self.theta = stack([module] * len(rules))
         omega = self.problem.rule.init([0] * len(rules), C, teachers)
         self.omega = {name: value.double() for name, value in omega.items()}
