@@ -15,8 +15,7 @@ from tgeokd_ray.pipeline import sweep_trial
 from tgeokd_ray.pipeline.job import Place
 from tgeokd_ray.pipeline.sweep import run_sweep
 from tgeokd_ray.pipeline.sweep_board import Board, best_of
-from tgeokd_ray.pipeline.sweep_importance import importance
-from tgeokd_ray.pipeline.sweep_journal import Journal, Trial, trial_name
+from tgeokd_ray.pipeline.sweep_journal import Journal, Trial
 from tgeokd_ray.pipeline.sweep_trial import Unit
 from tgeokd_ray.pipeline.sweep_units import asked
 
@@ -35,7 +34,7 @@ run_sweep(resolve_sweep(sys.argv[1], {"root": sys.argv[2]}), Place(local=True), 
 @pytest.mark.parametrize("packs", [True, False])
 def test_e_a_trial_whose_loss_is_not_finite_is_listed_and_the_rest_finishes(sweeps: Sweeps, packs: bool) -> None:
     progress = Silent()
-    space = {RATE: {"grid": [0.01, ENDLESS, 0.02]}}
+    space = {RATE: {"grid": [0.01, ENDLESS, 0.02]}, "rule": {"grid": ["labels"]}}
     resolved = sweeps.resolved(f"nan-{packs}", space, search="grid", packs=packs)
     results, _ = run_sweep(resolved, Place(local=True), progress)
     trials = {trial["point"][RATE]: trial for trial in trials_of(results).values()}
@@ -151,24 +150,6 @@ def test_the_best_is_a_finished_trial() -> None:
     assert best_of(trials, 1.0) == trials["c"]
     assert best_of(trials, -1.0) == trials["a"]
     assert best_of({}, 1.0) is None
-
-
-def test_importance_finds_what_matters_and_says_why_it_can_not(sweeps: Sweeps) -> None:
-    space = sweeps.resolved(
-        "space", {RATE: {"uniform": [0.001, 1]}, "rule": {"choice": ["labels", "ada"]}}
-    ).sweep.ordered
-    points = [{RATE: 0.001 + 0.999 * k / 29, "rule": ("labels", "ada")[k % 2]} for k in range(30)]
-    trials = [Trial(trial_name(p), p, "finished", value=1.0 - (p[RATE] - 0.3) ** 2) for p in points]
-    pytest.importorskip("optuna")
-    shares, why = importance(space, trials)
-    assert why is None
-    assert shares is not None
-    assert shares[RATE] > 0.8
-    assert importance(space, trials[:3])[1] == "3 finished trials say nothing of it, 4 are needed"
-    flat = [Trial(trial.name, trial.point, "finished", value=0.5) for trial in trials]
-    assert importance(space, flat) == (None, "all trials are equally good")
-    alike = [Trial(str(k), points[0], "finished", value=float(k)) for k in range(5)]
-    assert importance(space, alike) == (None, "no parameter that all trials have was varied")
 
 
 def test_tpe_is_told_of_what_was_begun_known_and_over(sweeps: Sweeps, tmp_path: Path) -> None:

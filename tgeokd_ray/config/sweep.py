@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from tgeokd_ray.config.job import Job, Metric, Rival
 from tgeokd_ray.config.resolve import resolve
-from tgeokd_ray.config.sources import Source, merged
+from tgeokd_ray.config.sources import Source, merged, with_numbers
 from tgeokd_ray.config.space import Parameter, Point, Space, distinct, effective, grid_points, order_of, random_points
 from tgeokd_ray.config.training import Count, Positive
 from tgeokd_ray.errors import ConfigError, Problem
@@ -155,8 +155,11 @@ class Resolved:
     @property
     def most_epochs(self) -> int:
         """The most that any trial trains."""
-        searched = self.sweep.space.get(EPOCHS)
-        return max(map(int, searched.samples())) if searched is not None else self.job.student.training.epochs
+        parts = [name for name in self.sweep.space if f"{EPOCHS}.".startswith(f"{name}.")]
+        tried = [{name: value} for name in parts for value in self.sweep.space[name].samples()]
+        always = any(name == EPOCHS and self.sweep.space[name].when is None for name in parts)
+        jobs = [trial_job(self.job, point) for point in tried] + [self.job] * (not always)
+        return max(job.student.training.epochs for job in jobs)
 
     @property
     def samples(self) -> list[Point]:
@@ -183,6 +186,7 @@ def resolve_sweep(
     of its base, as for a job. ConfigError lists everything that is wrong with file, space and base, and nothing was
     started."""
     told = merged(read_yaml(Path(path)), {key: value for key, value in (changes or {}).items() if value is not None})
+    told |= {key: with_numbers(told[key]) for key in ("space", "known") if key in told}
     sweep = validated(Sweep, told, path)
     metric = _metric(sweep, path)
     given = {**options, **({} if metric is None else {"metric": metric})}

@@ -30,7 +30,7 @@ from tgeokd_ray.pipeline.sweep_board import STAGE, Board, best_of
 from tgeokd_ray.pipeline.sweep_check import check_cluster, check_sweep
 from tgeokd_ray.pipeline.sweep_journal import Journal, Trial, trial_name
 from tgeokd_ray.pipeline.sweep_population import Member
-from tgeokd_ray.pipeline.sweep_record import FILE, begin, keep_sweep, told_sweep
+from tgeokd_ray.pipeline.sweep_record import FILE, begin, begun, keep_sweep, told_sweep
 from tgeokd_ray.pipeline.sweep_student import ForGood, point_job, student_plan
 from tgeokd_ray.pipeline.sweep_student import Place as StudentPlace
 from tgeokd_ray.pipeline.sweep_trial import Trials, Unit
@@ -73,6 +73,7 @@ def run_sweep(
     folder = root / "runs" / check_name(resolved.name)
     if resume and not (folder / FILE).exists():
         raise ConfigError(f"--resume: there is no sweep runs/{folder.name} under {root}", fix="leave --resume out")
+    begun(folder, resolved.identity, resolved.sweep.trials)
     with held(folder, DISK):
         recorder = Recorder(progress, folder / "log.txt")
         engine = Lazy(opener(resolved.job, place, root, recorder))
@@ -137,9 +138,9 @@ def _tried(
             break
         if len(known) == before:
             break
-    for trial in known.values():
-        if trial.status != "finished":  # one that was stopped or lost could not clear up
-            shutil.rmtree(trials.home(trial.name), ignore_errors=True)
+    homes = [trials.home(trial.name) for trial in known.values() if trial.status != "finished"]
+    for home in homes if len(known) < total else [trials.folder / "work"]:
+        shutil.rmtree(home, ignore_errors=True)  # what was stopped, lost, or has other company now could not clear up
     failed = [trial for trial in known.values() if trial.status == "failed"]
     for trial in failed:
         progress.warned(f"{trial.name} failed: {trial.reason}")
@@ -171,6 +172,7 @@ def _no_winner(known: dict[str, Trial], left: int) -> UserError:
             f"no trial is finished, {left} are left", fix="more budget_minutes; the same command goes on"
         )
     problems = [Problem(f"trial {trial.name}: {trial.reason}") for trial in failed]
+    problems += [Problem(f"{left} more are not over, with which the same command goes on")] * (left > 0)
     error = ERRORS.get(failed[0].code or "", UserError)
     return error(problems, fix="no trial finished; errors/ in the run folder has tracebacks of what is unexpected")
 
@@ -195,12 +197,13 @@ def _written(
     return results
 
 
-def dry_run(resolved: Resolved, place: Place, progress: Progress) -> dict[str, Any]:
+def dry_run(resolved: Resolved, place: Place, progress: Progress, *, add_trials: int = 0) -> dict[str, Any]:
     """What the sweep would do: its space, the number of its trials, and how long they take, from one trial that is
-    trained for this and thrown away. Table and logits are made and stay."""
+    trained for this on a CPU and thrown away. Table and logits are made and stay. ConfigError as of `run_sweep`."""
     check_sweep(resolved, place)
     root = prepare_root(resolved.job.root)
     folder = root / "runs" / check_name(resolved.name)
+    there = begun(folder, resolved.identity, resolved.sweep.trials)
     with held(folder, DISK):
         engine = Lazy(opener(resolved.job, place, root, progress))
         try:
@@ -209,17 +212,17 @@ def dry_run(resolved: Resolved, place: Place, progress: Progress) -> dict[str, A
             known = len(Journal(folder).known())
         finally:
             engine.close()
-        return _measured(prepared, known)
+        return _measured(prepared, there.trials + add_trials, known)
 
 
-def _measured(prepared: Prepared, known: int) -> dict[str, Any]:
+def _measured(prepared: Prepared, number: int, known: int) -> dict[str, Any]:
     import tempfile
 
     from tgeokd_ray.training.data import DirectSource
 
     resolved, sweep = prepared.resolved, prepared.resolved.sweep
-    points = sweep.points
-    number = sweep.trials if points is None else len(points)
+    points = sweep.model_copy(update={"trials": number}).points
+    number = number if points is None else len(points)
     with tempfile.TemporaryDirectory(prefix=".dry-", dir=prepared.trials.folder) as home:
         trials = replace(prepared.trials, folder=Path(home), device="cpu")
         (point, *_) = points or resolved.samples

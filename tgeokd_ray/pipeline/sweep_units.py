@@ -78,7 +78,7 @@ def asked(sweep: Sweep, journal: Journal, number: int, known: Mapping[str, Trial
     """So many more points of TPE. First those that were begun and those that the user knows; what is over teaches, by
     `sign` times its value."""
     space = sweep.ordered
-    begun = [entry["raw"] for entry in journal.begun() if entry["raw"]]
+    begun = [e["raw"] for e in journal.begun() if e["raw"] and trial_name(e["point"]) not in known]
     told = [_raw(space, point) for point in sweep.known_points if trial_name(point) not in known]
     over = [trial for trial in known.values() if trial.status != "stopped"]
     return Asked(

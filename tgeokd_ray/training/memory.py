@@ -56,15 +56,16 @@ def _too_little(name: str, error: BaseException) -> ResourceError:
 
 @contextmanager
 def memory_limit(mib: int | None) -> Iterator[None]:
-    """This process may take at most so many MiB beyond what it has now, None: as many as there are; more is refused to
-    whoever asks. ResourceError where the system can't say what a process has."""
+    """This process may take at most so many MiB beyond what it has now, or than an earlier limit lets it; None: as many
+    as there are. More is refused to whoever asks. ResourceError where the system can't say what a process has."""
     if mib is None:
         yield
         return
     import resource  # not on every system
 
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    resource.setrlimit(resource.RLIMIT_DATA, (_data_bytes() + (mib << 20), hard))
+    limits = [_data_bytes() + (mib << 20), *(one for one in (soft, hard) if one != resource.RLIM_INFINITY)]
+    resource.setrlimit(resource.RLIMIT_DATA, (min(limits), hard))
     try:
         yield
     finally:
