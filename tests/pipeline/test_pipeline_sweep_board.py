@@ -39,20 +39,6 @@ def finished(number: int, value: float, curve: tuple[float | None, ...] = ()) ->
     return Trial(trial_name(point), point, "finished", value=value, curve=curve)
 
 
-def test_a_trial_that_goes_on_from_a_checkpoint_has_a_gap(tmp_path: Path) -> None:
-    """What it told an earlier driver is not known, so halving does not judge others by it."""
-    heard, one = board(tmp_path, sign=-1.0), unit(1)
-    heard.began(one)
-    heard.told(one, 3, -0.5)
-    heard.told(one, 4, -0.4)
-    heard.told(one, 10, -0.1)  # its last word, which is no epoch
-    heard.ended(one, None)
-    trial = Journal(tmp_path).get(one.name)
-    assert trial is not None
-    assert (trial.status, trial.value, trial.curve, trial.epochs) == ("stopped", 0.4, (None, None, 0.5, 0.4), 4)
-    assert heard.curves == {}
-
-
 def test_an_epoch_that_is_told_again_replaces_what_came_after(tmp_path: Path) -> None:
     """A lost trial begins again from its last checkpoint."""
     heard, one = board(tmp_path), unit(1)
@@ -62,17 +48,6 @@ def test_an_epoch_that_is_told_again_replaces_what_came_after(tmp_path: Path) ->
     trial = Journal(tmp_path).get(one.name)
     assert trial is not None
     assert (trial.curve, trial.value) == ((0.5, 0.61), 0.61)
-
-
-def test_a_trial_may_be_lost_before_it_began(tmp_path: Path) -> None:
-    heard = board(tmp_path)
-    heard.ended(unit(1, 2), "no node")
-    trials = Journal(tmp_path).known()
-    assert {name: (t.status, t.code) for name, t in trials.items()} == {
-        trial_name({"a": number}): ("failed", "resource") for number in (1, 2)
-    }
-    assert all("no node" in (trial.reason or "") and trial.seconds >= 0 for trial in trials.values())
-    assert heard.known == trials
 
 
 def test_of_a_lost_pack_what_is_written_stays(tmp_path: Path) -> None:

@@ -26,6 +26,13 @@ FUSION_RATE = "distill.fusion.optimizer.learning_rate"
 CHANGES = "distill.fusion.changes"
 ONE_STEP = "tgeo_one_step"  # the one rule that learns its ratio in the run that is measured
 TRIAL_RULES = ("labels", "constant", *get_args(Rival), "tgeo_one_step", "tgeo")
+# What a trial can't have, since it is of one student, and what is searched in its place.
+OTHERS = {
+    "distill.rivals": RULE,
+    "distill.mixtures": CONSTANT,
+    "distill.more_temperatures": "distill.temperature",
+    "distill.channel": RULE,
+}
 # What may change between two runs of one sweep: how much of it is done, and where.
 FREE = ("trials", "concurrency", "resources", "budget_minutes", "memory_mib", "packs")
 
@@ -228,7 +235,7 @@ def _bad_values(sweep: Sweep, job: Job, path: str) -> list[Problem]:
     """What is wrong with the values of the space, each tried alone on the base."""
     texts: dict[str, None] = {}
     for name, parameter in sweep.space.items():
-        for value in parameter.samples():
+        for value in (*parameter.samples(), *parameter.between):
             for text in _wrong(job, name, value):
                 texts.setdefault(f"space.{name}: {text}")
     return [Problem(text, file=path) for text in texts]
@@ -276,6 +283,8 @@ def _wrong(job: Job, name: str, value: Any) -> list[str]:
     if name == CONSTANT:
         return [] if isinstance(value, int | float) and 0 <= value <= 1 else [f"must be in 0..1, got {value!r}"]
     root = name.partition(".")[0]
+    if name in OTHERS:
+        return [f"a trial is of one student: search {OTHERS[name]}"]
     if root not in ("student", "distill"):
         return [f"a trial trains a student: paths begin with student. or distill., got {root!r}"]
     try:

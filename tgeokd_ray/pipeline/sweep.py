@@ -34,7 +34,7 @@ from tgeokd_ray.pipeline.sweep_record import FILE, begin, begun, keep_sweep, tol
 from tgeokd_ray.pipeline.sweep_student import ForGood, point_job, student_plan
 from tgeokd_ray.pipeline.sweep_student import Place as StudentPlace
 from tgeokd_ray.pipeline.sweep_trial import Trials, Unit
-from tgeokd_ray.pipeline.sweep_units import first_runs, proposals
+from tgeokd_ray.pipeline.sweep_units import first_runs, proposals, total_of
 from tgeokd_ray.training.spec import Finished, RunSpec
 
 ERRORS = {e.code: e for e in (ConfigError, DataError, ProvenanceError, IntegrityError, ResourceError, UserError)}
@@ -121,8 +121,7 @@ def _tried(
     known = journal.known()
     pbt = sweep.scheduler == "pbt"
     board = Board(journal, resolved.metric, resolved.sign, trials.epochs, progress, known, population=pbt)
-    told = sweep.model_copy(update={"trials": number}).points
-    total = number if told is None else len(told)
+    total = total_of(sweep, number)
     if known:
         progress.finished(STAGE, f"{len(known)} of {total} are over and are kept")
     progress.started(STAGE, max(total - len(known), 0), "trials")
@@ -221,11 +220,10 @@ def _measured(prepared: Prepared, number: int, known: int) -> dict[str, Any]:
     from tgeokd_ray.training.data import DirectSource
 
     resolved, sweep = prepared.resolved, prepared.resolved.sweep
-    points = sweep.model_copy(update={"trials": number}).points
-    number = number if points is None else len(points)
+    number = total_of(sweep, number)
     with tempfile.TemporaryDirectory(prefix=".dry-", dir=prepared.trials.folder) as home:
         trials = replace(prepared.trials, folder=Path(home), device="cpu")
-        (point, *_) = points or resolved.samples
+        point = resolved.samples[0]
         trials(Unit((point,)), _nobody, DirectSource())
         trial = Journal(Path(home)).get(trial_name(point))
     assert trial is not None, "a trial leaves an entry whatever happens in it"

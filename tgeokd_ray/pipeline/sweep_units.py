@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tgeokd_ray.config.proposals import Asked, Listed
-from tgeokd_ray.config.space import Point, Space, distinct, effective
+from tgeokd_ray.config.space import Point, Space, distinct, effective, size_of
 from tgeokd_ray.config.sweep import Sweep
 from tgeokd_ray.errors import UserError
 from tgeokd_ray.pipeline.sweep_journal import Journal, Trial, trial_name
@@ -30,8 +30,14 @@ def proposals(sweep: Sweep, trials: Trials, number: int, known: Mapping[str, Tri
         units = units_of(told, trials, together=sweep.packs and sweep.scheduler == "none", shares=sweep.concurrency)
         left = [unit for unit in units if any(trial_name(point) not in known for point in unit.points)]
         return Listed(tuple(left)) if left else None
-    missing = number - len(known)
+    missing = total_of(sweep, number) - len(known)
     return asked(sweep, Journal(trials.folder), missing, known, trials.sign) if missing > 0 else None
+
+
+def total_of(sweep: Sweep, number: int) -> int:
+    """How many trials there are in all where `number` are asked for; no search finds more than the space has."""
+    told = sweep.model_copy(update={"trials": number}).points
+    return int(min(number, size_of(sweep.ordered))) if told is None else len(told)
 
 
 def units_of(points: Sequence[Point], trials: Trials, *, together: bool, shares: int) -> list[Unit]:
