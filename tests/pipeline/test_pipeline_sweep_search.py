@@ -69,7 +69,11 @@ def test_no_search_goes_on_for_more_points_than_there_are(tmp_path: Path) -> Non
         {"rule": "constant", "constant": c, "distill.temperature": t} for c in (0.1, 0.2, 0.3) for t in (1.0, 2.0)
     ]
     everything = [over({"rule": rule}, 0.5, {}) for rule in ("labels", "ada")] + [over(p, 0.5, {}) for p in points]
-    assert asked(tmp_path, "auc", everything[:5], space=space).number == 3
+    told = asked(tmp_path, "auc", everything[:5], space=space)
+    assert told.number == len(told.first) == 3
+    left = sorted(str(told.unit(raw).points[0]) for raw in told.first)
+    assert left == sorted(str(trial.point) for trial in everything[5:]), "all that are left, each once"
+    assert len(asked(tmp_path, "auc", [], space=space).first) == 8
     trials = Trials(Job(card="synthetic_ctr"), "c", "table", "logits", tmp_path, epochs=4)
     known = {trial.name: trial for trial in everything}
     assert len(known) == 8

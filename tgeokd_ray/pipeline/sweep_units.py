@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tgeokd_ray.config.proposals import Asked, Listed
-from tgeokd_ray.config.space import Point, Space, distinct, effective, size_of
+from tgeokd_ray.config.space import Point, Space, effective, grid_points, size_of
 from tgeokd_ray.config.sweep import Sweep
 from tgeokd_ray.errors import UserError
 from tgeokd_ray.pipeline.sweep_journal import Journal, Trial, trial_name
@@ -81,20 +81,24 @@ def _agreeing(specs: Sequence[RunSpec]) -> list[list[RunSpec]]:
 
 
 def asked(sweep: Sweep, journal: Journal, number: int, known: Mapping[str, Trial], sign: float) -> Asked:
-    """So many more points of TPE. First those that were begun and those that the user knows; what is over teaches, by
-    `sign` times its value."""
+    """So many more points of TPE. First those that were begun and those that the user knows, then, where all points
+    there are will be tried, the others; what is over teaches, by `sign` times its value."""
     space = sweep.ordered
     begun = [e["raw"] for e in journal.begun() if e["raw"] and trial_name(e["point"]) not in known]
-    told = [_raw(space, point) for point in sweep.known_points if trial_name(point) not in known]
+    rest = grid_points(space) if number + len(known) >= size_of(space) else []  # all of it: there is nothing to search
+    told = [_raw(space, point) for point in (*sweep.known_points, *rest) if trial_name(point) not in known]
+    make, first = _Maker(space), dict[str, Mapping[str, Any]]()
+    for raw in (*begun, *told):
+        first.setdefault(make.key(raw), raw)
     over = [trial for trial in known.values() if trial.status != "stopped"]
     return Asked(
         space=space,
         number=number,
         seed=sweep.seed,
-        first=tuple(distinct(begun + told)),  # a known point may have been begun
+        first=tuple(first.values()),
         known=tuple((t.raw, None if t.value is None else sign * t.value) for t in over if t.raw),
-        make=_Maker(space),
-        key=_Maker(space).key,
+        make=make,
+        key=make.key,
     )
 
 
