@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from tgeokd_ray.pipeline.sweep_board import Board, best_of
 from tgeokd_ray.pipeline.sweep_journal import Journal, Trial
 from tgeokd_ray.pipeline.sweep_trial import Unit
 from tgeokd_ray.pipeline.sweep_units import asked
+from tgeokd_ray.training import plan
 
 ENDLESS = 1e30  # a learning rate of which no loss stays finite
 LIMITED = """
@@ -32,7 +34,7 @@ run_sweep(resolve_sweep(sys.argv[1], {"root": sys.argv[2]}), Place(local=True), 
 
 
 @pytest.mark.parametrize("packs", [True, False])
-def test_e_a_trial_whose_loss_is_not_finite_is_listed_and_the_rest_finishes(sweeps: Sweeps, packs: bool) -> None:
+def test_t2_a_trial_whose_loss_is_not_finite_is_listed_and_the_rest_finishes(sweeps: Sweeps, packs: bool) -> None:
     progress = Silent()
     space = {RATE: {"grid": [0.01, ENDLESS, 0.02]}, "rule": {"grid": ["labels"]}}
     resolved = sweeps.resolved(f"nan-{packs}", space, search="grid", packs=packs)
@@ -50,14 +52,14 @@ def test_e_a_trial_whose_loss_is_not_finite_is_listed_and_the_rest_finishes(swee
     assert results["extra"]["sweep"]["counts"] == {"finished": 2, "stopped": 0, "failed": 1, "unfinished": 0}
 
 
-def test_e_where_all_fail_the_first_error_is_raised_with_its_kind(sweeps: Sweeps) -> None:
+def test_t2_where_all_fail_the_first_error_is_raised_with_its_kind(sweeps: Sweeps) -> None:
     with pytest.raises(DataError) as caught:
         sweeps.run("all-nan", {RATE: {"grid": [ENDLESS, 2 * ENDLESS]}}, search="grid")
     assert caught.value.exit_code == 3
     assert len(caught.value.problems) == 2
 
 
-def test_e_a_trial_that_raises_is_listed_with_its_traceback(sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_t2_a_trial_that_raises_is_listed_with_its_traceback(sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch) -> None:
     execute = sweep_trial.execute
 
     def fails_for_ada(plan, *rest):  # type: ignore[no-untyped-def]
@@ -85,7 +87,7 @@ def test_a_student_that_can_not_be_is_a_failed_trial(sweeps: Sweeps) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux says what a process has")
-def test_e_a_trial_beyond_its_memory_is_listed(sweeps: Sweeps) -> None:
+def test_t2_a_trial_beyond_its_memory_is_listed(sweeps: Sweeps) -> None:
     space = {"rule": {"grid": ["labels"]}, "student.model.hidden": {"grid": [[4], [15000, 15000]]}}
     sweeps.resolved("memory", space, search="grid", memory_mib=700, packs=False)
     command = [sys.executable, "-c", LIMITED, str(sweeps.root.parent / "memory.yaml"), str(sweeps.root)]
@@ -97,6 +99,26 @@ def test_e_a_trial_beyond_its_memory_is_listed(sweeps: Sweeps) -> None:
     assert large.status == "failed"
     assert large.code == ResourceError.code
     assert "not enough memory" in (large.reason or "")
+
+
+def test_t2_a_pack_that_is_too_large_is_trained_one_by_one_with_its_memory_back(
+    sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, held, found = plan.train_run, [], []
+
+    def too_large(pack, *rest):  # type: ignore[no-untyped-def]
+        if len(pack.specs) > 1:
+            tensors = {pack.name}
+            held.append(weakref.ref(tensors))
+            raise MemoryError
+        found.append([one() for one in held])
+        train(pack, *rest)
+
+    monkeypatch.setattr(plan, "train_run", too_large)
+    space = {RATE: {"grid": [0.01, 0.02]}, "rule": {"grid": ["labels"]}}
+    trials = trials_of(sweeps.run("too-large", space, search="grid", concurrency=1))
+    assert [trial["status"] for trial in trials.values()] == ["finished"] * 2
+    assert found[:2] == [[None], [None]], "nobody holds what the pack had"
 
 
 def board(folder: Path, known: dict[str, Trial] | None = None, sign: float = 1.0) -> Board:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
+import traceback
+import weakref
 
 import pytest
 import torch
 
 from tgeokd_ray.errors import DataError, ResourceError
-from tgeokd_ray.training.memory import KEPT_BYTES, LARGEST_BYTES, enough_memory, memory_limit
+from tgeokd_ray.training.memory import KEPT_BYTES, LARGEST_BYTES, enough_memory, let_go, memory_limit
 
 # Memory that stays after a block was filled and freed, in a process that has allocated nothing large before.
 PROGRAM = """
@@ -94,7 +96,7 @@ print(*map(int, (*told, by_torch(LARGE), limits() == before)))
         (300, 200_000, "0 1 1 1 1 1"),  # a limit is not made wider than one that was there
     ],
 )
-def test_e_more_memory_than_the_limit_is_refused_and_the_limit_ends(earlier: int, mib: int, told: str) -> None:
+def test_more_memory_than_the_limit_is_refused_and_the_limit_ends(earlier: int, mib: int, told: str) -> None:
     command = [sys.executable, "-c", LIMITED, str(earlier), str(mib)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -111,7 +113,7 @@ def test_e_more_memory_than_the_limit_is_refused_and_the_limit_ends(earlier: int
         ),
     ],
 )
-def test_e_refused_memory_has_one_name(error: Exception) -> None:
+def test_refused_memory_has_one_name(error: Exception) -> None:
     with pytest.raises(ResourceError, match="student a: not enough memory: ") as caught, enough_memory("student a"):
         raise error
     assert caught.value.exit_code == 6
@@ -128,3 +130,22 @@ def test_other_errors_pass_through(error: BaseException) -> None:
 def test_no_limit_is_none() -> None:
     with memory_limit(None):
         assert len(bytearray(1 << 20)) == 1 << 20
+
+
+def test_an_error_that_is_kept_holds_no_memory() -> None:
+    class Large:
+        """Stands for the tensors of a run."""
+
+    held: list[weakref.ref[Large]] = []
+
+    def fails() -> None:
+        large = Large()
+        held.append(weakref.ref(large))
+        raise MemoryError
+
+    with pytest.raises(ResourceError) as caught, enough_memory("student a"):
+        fails()
+    assert held[0]() is not None
+    let_go(caught.value)
+    assert held[0]() is None
+    assert "in fails" in "".join(traceback.format_exception(caught.value))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import re
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -52,6 +53,14 @@ def _too_little(name: str, error: BaseException) -> ResourceError:
     told = str(error).strip().partition("\n")[0] or type(error).__name__
     fix = "a smaller batch_rows or model, micro_rows, or more memory"
     return ResourceError(f"{name}: not enough memory: {told}", fix=fix)
+
+
+def let_go(error: BaseException) -> None:
+    """Free what the frames hold that an error came through; it may be kept, with its lines, while other runs train."""
+    found: BaseException | None = error
+    while found is not None:
+        traceback.clear_frames(found.__traceback__)
+        found = found.__cause__ or found.__context__
 
 
 @contextmanager
