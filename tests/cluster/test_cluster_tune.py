@@ -45,7 +45,7 @@ def run(
     return whole, heard
 
 
-def test_each_runs_once_and_lost_ones_again(toy: Toy) -> None:
+def test_t2_each_runs_once_and_lost_ones_again(toy: Toy) -> None:
     """A process that dies is tried again twice, then given up; the others do not suffer. One that tells nothing, as a
     trial that failed, is over like any other."""
     plain = [ToyUnit(f"plain{k}", (0.1, 0.2), pause=0.2) for k in range(4)]

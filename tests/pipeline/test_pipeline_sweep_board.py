@@ -81,7 +81,7 @@ def test_halving_judges_by_whole_curves_larger_better(tmp_path: Path) -> None:
     assert heard.note == f"best nll 0.3000 ({trials[1].name})"
 
 
-def test_a_search_does_not_ask_again_what_is_over(sweeps: Sweeps, tmp_path: Path) -> None:
+def test_t1_a_search_does_not_ask_again_what_is_over(sweeps: Sweeps, tmp_path: Path) -> None:
     """A process may die between the entry of a trial and the end of the note that it was begun; half a note is none."""
     sweep = sweeps.resolved("ask", {RATE: {"uniform": [0.001, 0.1]}}, search="tpe", trials=8).sweep
     journal = Journal(tmp_path)
