@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tgeokd_ray.cluster.capacity import check_plan, check_workers, choose_device
+from tgeokd_ray.cluster.capacity import check_plan, check_trials, check_workers, choose_device
 from tgeokd_ray.errors import ConfigError, ResourceError
 
 
@@ -56,3 +56,29 @@ def test_auto_takes_gpus_only_when_there_is_one_each() -> None:
     assert choose_device("auto", 2, [{"GPU": 1.0}, {"GPU": 1.0}]) == "cuda"
     assert choose_device("auto", 2, [{"GPU": 1.0}]) == "cpu"
     assert choose_device("cuda", 2, [{}]) == "cuda"
+
+
+@pytest.mark.parametrize(
+    ("concurrency", "cpu", "gpu", "nodes"),
+    [
+        (4, 1, 0, [{"CPU": 2.0}, {"CPU": 2.0}]),
+        (3, 1 / 3, 0, [{"CPU": 1.0}]),
+        (10, 0.1, 0, [{"CPU": 1.0}]),
+        (4, 1, 0.5, [{"CPU": 8.0, "GPU": 2.0}]),
+        (1, 2, 1, [{"CPU": 8.0}, {"CPU": 2.0, "GPU": 1.0}]),
+    ],
+)
+def test_trials_that_fit(concurrency: int, cpu: float, gpu: float, nodes: list[dict[str, float]]) -> None:
+    assert check_trials(concurrency, cpu, gpu, nodes) is None
+    wrong = check_trials(concurrency + 1, cpu, gpu, nodes)
+    assert isinstance(wrong, ConfigError)
+    assert f"there is room for {concurrency} on" in str(wrong)
+    assert f"concurrency: {concurrency}, or a smaller part under resources" in str(wrong)
+
+
+def test_a_trial_lies_on_one_node() -> None:
+    wrong = check_trials(1, 4, 0, [{"CPU": 3.0}, {"CPU": 3.0}])
+    assert wrong is not None
+    assert "concurrency 1 x 4 CPU: there is room for 0 on 2 node(s) with 6 CPUs, 0 GPUs" in str(wrong)
+    assert wrong.fix == "a smaller part under resources"
+    assert "room for 0" in str(check_trials(1, 1, 1, [{"CPU": 4.0}, {"GPU": 1.0}]))

@@ -63,3 +63,25 @@ def test_trials_on_ray_have_the_values_of_one_process(chain: Chain, tmp_path: Pa
     best = [next(model for model in results["models"] if model["name"] == "best") for results in (on_ray, here)]
     for key in ("auc", "nll", "valid", "history", "parameters"):
         assert best[0][key] == best[1][key]
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.timeout(150)
+@pytest.mark.usefixtures("cluster")
+def test_t2_a_search_lists_what_fails_and_ends_with_its_space(chain: Chain, tmp_path: Path) -> None:
+    """A trial that fails tells no value, to neither search nor halving; four points are not asked for nine times."""
+    root = tmp_path / "root"
+    shutil.copytree(chain.root, root)
+    space = {RATE: {"choice": [0.01, 1e30]}, "rule": {"choice": ["labels", "ada"]}}
+    results = swept(chain, root, Place(), name="failing", space=space, trials=9, **HALVING)
+    told = results["extra"]["sweep"]
+    trials = {(trial["point"][RATE], trial["point"]["rule"]): trial for trial in told["trials"]}
+    assert len(trials) == len(told["trials"]) == 4
+    assert told["counts"]["unfinished"] == 0
+    for (rate, _), trial in trials.items():
+        assert (trial["status"] == "failed") == (rate > 1)
+        assert (trial["value"] is None) == (rate > 1)
+        assert rate < 1 or "the loss is not finite" in trial["reason"]
+    assert sum(trial["name"] in warning for trial in trials.values() for warning in results["warnings"]) == 2
+    assert not [*(root / "runs" / "failing" / "work").glob("*"), *root.glob(".ray-*")]

@@ -45,13 +45,17 @@ def run(
     return whole, heard
 
 
-def test_each_runs_once_and_lost_ones_again(toy: Toy) -> None:
-    """A process that dies is tried again twice, then given up; the others do not suffer."""
+def test_t2_each_runs_once_and_lost_ones_again(toy: Toy) -> None:
+    """A process that dies is tried again twice, then given up; the others do not suffer. One that tells nothing, as a
+    trial that failed, is over like any other."""
     plain = [ToyUnit(f"plain{k}", (0.1, 0.2), pause=0.2) for k in range(4)]
-    units = (*plain[:2], ToyUnit("always", kills=9), *plain[2:])
+    units = (*plain[:2], ToyUnit("always", kills=9), *plain[2:], ToyUnit("mute", ()))
     whole, heard = run(toy, Listed(units), concurrency=2)
     assert whole
-    assert {unit.name: len(toy.notes(unit.name)) for unit in units} == {u.name: 1 for u in plain} | {"always": 3}
+    assert {unit.name: len(toy.notes(unit.name)) for unit in units} == {u.name: 1 for u in plain} | {
+        "always": 3,
+        "mute": 1,
+    }
     assert at_once(toy.notes()) == 2
     ended = dict(heard.of("ended"))
     assert len(ended) == len(heard.of("ended")) == len(units)

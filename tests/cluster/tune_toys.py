@@ -21,7 +21,8 @@ EPOCHS = 9  # more than any toy has
 
 @dataclass(frozen=True)
 class ToyUnit:
-    """Tells `values`, one after every `pause` seconds; its first `kills` attempts end by SIGKILL."""
+    """Tells `values`, one after every `pause` seconds, and the best once more; its first `kills` attempts end by
+    SIGKILL."""
 
     name: str
     values: tuple[float, ...] = (0.5,)
@@ -49,7 +50,8 @@ class Toy:
             self._write(unit, attempt, note | {"stopped": time.time()})
             raise
         self._write(unit, attempt, note | {"ended": time.time()})
-        tell({"epoch": EPOCHS, "value": max(unit.values)})
+        if unit.values:
+            tell({"epoch": EPOCHS, "value": max(unit.values)})
 
     def notes(self, name: str = "*") -> list[dict[str, Any]]:
         """The notes of all attempts of a unit, or of all."""

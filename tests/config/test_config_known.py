@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tgeokd_ray.config.space import Parameter, random_points
-from tgeokd_ray.config.sweep import Sweep
+from tgeokd_ray.config.sweep import Sweep, resolve_sweep, trial_job
 
+DEFAULTS = sorted((Path(__file__).resolve().parents[2] / "datasets" / "sweeps").glob("*.yaml"))
 RATE = "student.training.optimizer.learning_rate"
 
 
@@ -37,3 +40,11 @@ def test_a_list_under_a_condition_on_what_is_drawn_is_tried_whole_where_it_holds
 def test_a_value_between_two_ends_is_a_float(value: float, settled: float) -> None:
     found = Parameter(uniform=(0, 2)).settled(value)
     assert (found, type(found)) == (settled, float)
+
+
+@pytest.mark.parametrize("path", DEFAULTS, ids=lambda path: path.stem)
+def test_the_default_sweep_of_a_card_tries_the_card_as_it_is_first(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(path.parents[2])
+    found = resolve_sweep(str(path), {})
+    assert found.card.name == path.stem
+    assert trial_job(found.job, found.sweep.known_points[0]) == found.job

@@ -12,6 +12,7 @@ from tgeokd_ray.config.sweep import Resolved, resolve_sweep, rule_of, trial_job
 from tgeokd_ray.errors import ConfigError
 
 RATE = "student.training.optimizer.learning_rate"
+EPOCHS = "student.training.epochs"
 SPACE = {
     RATE: {"log_uniform": ["1e-4", 1e-1]},  # YAML reads 1e-4 as text
     "constant": {"uniform": [0, 1], "when": {"rule": "constant"}},
@@ -83,6 +84,39 @@ def test_conditions_that_hang_on_others_hold_only_with_them() -> None:
         order_of({"a": Parameter(choice=(1,), when={"b": 1}), "b": Parameter(choice=(1,), when={"a": 1})})
 
 
+def test_numbers_that_yaml_reads_as_text_are_numbers(tmp_path: Path) -> None:
+    """Also within lists and conditions; other text stays text."""
+    space = {
+        RATE: {"choice": ["1e-3", 0.01]},
+        "student.training.optimizer.weight_decay": {"uniform": [0, "1e-3"], "when": {RATE: "1E-3"}},
+        "rule": {"choice": ["labels"]},
+    }
+    known = [{RATE: "1e-3", "student.training.optimizer.weight_decay": "1e-4", "rule": "labels"}]
+    points = resolved(tmp_path, space=space, known=known, trials=1).sweep.points
+    assert points == [{RATE: 0.001, "student.training.optimizer.weight_decay": 0.0001, "rule": "labels"}]
+    assert "must lie in the space, got 0.002" in refused(tmp_path, space=space, known=[{**known[0], RATE: "2e-3"}])
+
+
+@pytest.mark.parametrize(
+    ("space", "most"),
+    [
+        ({RATE: {"choice": [0.1]}}, 7),
+        ({EPOCHS: {"int_uniform": [2, 5]}}, 5),
+        ({EPOCHS: {"int_uniform": [2, 9]}}, 9),
+        ({"rule": {"choice": ["labels", "ada"]}, EPOCHS: {"choice": [2, 5], "when": {"rule": "ada"}}}, 7),
+        ({"student.training": {"choice": [{"epochs": 3}, {"epochs": 12}]}}, 12),
+        ({"student.training": {"choice": [{"batch_rows": 64}]}}, 7),
+    ],
+)
+def test_no_trial_trains_more_epochs_than_the_most(tmp_path: Path, space: dict[str, object], most: int) -> None:
+    """Where the condition of their number does not hold, it is that of the base."""
+    found = resolved(tmp_path, space=space, base={"student": {"training": {"epochs": 7}}})
+    assert found.most_epochs == most
+    points = found.sweep.points
+    assert points is not None
+    assert max(trial_job(found.job, point).student.training.epochs for point in points) <= most
+
+
 def test_known_points_come_first(tmp_path: Path) -> None:
     known = {"rule": "labels", RATE: 0.01, "student.model.hidden": [8]}
     points = resolved(tmp_path, trials=4, known=[known]).sweep.points
@@ -123,6 +157,10 @@ def test_the_identity_of_a_sweep_is_not_how_much_of_it_is_done_or_where(tmp_path
         ({"space": {"teacher.folds": {"choice": [1]}}}, "paths begin with student. or distill."),
         ({"space": {"rule": {"choice": ["constnt"]}}}, "did you mean 'constant'?"),
         ({"space": {"constant": {"choice": [0.5], "when": {"rulle": 1}}}}, "'rulle' is not in the space"),
+        ({"space": {"student.training.batch_rows": {"log_uniform": [64, 512]}}}, "got a number with a fractional part"),
+        ({"space": {EPOCHS: {"uniform": [1, 3]}}}, "epochs must be a valid integer"),
+        ({"space": {"distill.more_temperatures": {"choice": [[2.0]]}}}, "one student: search distill.temperature"),
+        ({"space": {"distill.rivals": {"choice": [["ada"]]}}}, "a trial is of one student: search rule"),
         ({"search": "grid"}, "a grid needs choice or grid, got log_uniform"),
         ({"search": "tpe", "space": {"constant": {"grid": [0, 1]}}}, "use choice in place of grid"),
         ({"known": [{"rule": "labels"}]}, f"known point 1 lacks {RATE}"),

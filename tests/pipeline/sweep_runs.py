@@ -19,7 +19,7 @@ RATE = "student.training.optimizer.learning_rate"
 SMALL = {
     "teacher": {"model": {"hidden": [8], "members": 1}, "training": {"epochs": 1}},
     "student": {"model": {"hidden": [4]}, "training": {"epochs": 3, "batch_rows": 128, "patience": 9}},
-    "distill": {"fusion": {"batch_rows": 64}},
+    "distill": {"fusion": {"batch_rows": 64}, "strengths": [1.0], "shifts": [0.0, 1.5]},
 }
 SPACE = {
     RATE: {"log_uniform": [1e-3, 3e-2]},

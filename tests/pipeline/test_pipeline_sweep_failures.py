@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,10 @@ from tgeokd_ray.pipeline import sweep_trial
 from tgeokd_ray.pipeline.job import Place
 from tgeokd_ray.pipeline.sweep import run_sweep
 from tgeokd_ray.pipeline.sweep_board import Board, best_of
-from tgeokd_ray.pipeline.sweep_importance import importance
-from tgeokd_ray.pipeline.sweep_journal import Journal, Trial, trial_name
+from tgeokd_ray.pipeline.sweep_journal import Journal, Trial
 from tgeokd_ray.pipeline.sweep_trial import Unit
 from tgeokd_ray.pipeline.sweep_units import asked
+from tgeokd_ray.training import plan
 
 ENDLESS = 1e30  # a learning rate of which no loss stays finite
 LIMITED = """
@@ -33,9 +34,9 @@ run_sweep(resolve_sweep(sys.argv[1], {"root": sys.argv[2]}), Place(local=True), 
 
 
 @pytest.mark.parametrize("packs", [True, False])
-def test_e_a_trial_whose_loss_is_not_finite_is_listed_and_the_rest_finishes(sweeps: Sweeps, packs: bool) -> None:
+def test_t2_a_trial_whose_loss_is_not_finite_is_listed_and_the_rest_finishes(sweeps: Sweeps, packs: bool) -> None:
     progress = Silent()
-    space = {RATE: {"grid": [0.01, ENDLESS, 0.02]}}
+    space = {RATE: {"grid": [0.01, ENDLESS, 0.02]}, "rule": {"grid": ["labels"]}}
     resolved = sweeps.resolved(f"nan-{packs}", space, search="grid", packs=packs)
     results, _ = run_sweep(resolved, Place(local=True), progress)
     trials = {trial["point"][RATE]: trial for trial in trials_of(results).values()}
@@ -51,14 +52,14 @@ def test_e_a_trial_whose_loss_is_not_finite_is_listed_and_the_rest_finishes(swee
     assert results["extra"]["sweep"]["counts"] == {"finished": 2, "stopped": 0, "failed": 1, "unfinished": 0}
 
 
-def test_e_where_all_fail_the_first_error_is_raised_with_its_kind(sweeps: Sweeps) -> None:
+def test_t2_where_all_fail_the_first_error_is_raised_with_its_kind(sweeps: Sweeps) -> None:
     with pytest.raises(DataError) as caught:
         sweeps.run("all-nan", {RATE: {"grid": [ENDLESS, 2 * ENDLESS]}}, search="grid")
     assert caught.value.exit_code == 3
     assert len(caught.value.problems) == 2
 
 
-def test_e_a_trial_that_raises_is_listed_with_its_traceback(sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_t2_a_trial_that_raises_is_listed_with_its_traceback(sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch) -> None:
     execute = sweep_trial.execute
 
     def fails_for_ada(plan, *rest):  # type: ignore[no-untyped-def]
@@ -86,7 +87,7 @@ def test_a_student_that_can_not_be_is_a_failed_trial(sweeps: Sweeps) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux says what a process has")
-def test_e_a_trial_beyond_its_memory_is_listed(sweeps: Sweeps) -> None:
+def test_t2_a_trial_beyond_its_memory_is_listed(sweeps: Sweeps) -> None:
     space = {"rule": {"grid": ["labels"]}, "student.model.hidden": {"grid": [[4], [15000, 15000]]}}
     sweeps.resolved("memory", space, search="grid", memory_mib=700, packs=False)
     command = [sys.executable, "-c", LIMITED, str(sweeps.root.parent / "memory.yaml"), str(sweeps.root)]
@@ -98,6 +99,26 @@ def test_e_a_trial_beyond_its_memory_is_listed(sweeps: Sweeps) -> None:
     assert large.status == "failed"
     assert large.code == ResourceError.code
     assert "not enough memory" in (large.reason or "")
+
+
+def test_t2_a_pack_that_is_too_large_is_trained_one_by_one_with_its_memory_back(
+    sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, held, found = plan.train_run, [], []
+
+    def too_large(pack, *rest):  # type: ignore[no-untyped-def]
+        if len(pack.specs) > 1:
+            tensors = {pack.name}
+            held.append(weakref.ref(tensors))
+            raise MemoryError
+        found.append([one() for one in held])
+        train(pack, *rest)
+
+    monkeypatch.setattr(plan, "train_run", too_large)
+    space = {RATE: {"grid": [0.01, 0.02]}, "rule": {"grid": ["labels"]}}
+    trials = trials_of(sweeps.run("too-large", space, search="grid", concurrency=1))
+    assert [trial["status"] for trial in trials.values()] == ["finished"] * 2
+    assert found[:2] == [[None], [None]], "nobody holds what the pack had"
 
 
 def board(folder: Path, known: dict[str, Trial] | None = None, sign: float = 1.0) -> Board:
@@ -151,24 +172,6 @@ def test_the_best_is_a_finished_trial() -> None:
     assert best_of(trials, 1.0) == trials["c"]
     assert best_of(trials, -1.0) == trials["a"]
     assert best_of({}, 1.0) is None
-
-
-def test_importance_finds_what_matters_and_says_why_it_can_not(sweeps: Sweeps) -> None:
-    space = sweeps.resolved(
-        "space", {RATE: {"uniform": [0.001, 1]}, "rule": {"choice": ["labels", "ada"]}}
-    ).sweep.ordered
-    points = [{RATE: 0.001 + 0.999 * k / 29, "rule": ("labels", "ada")[k % 2]} for k in range(30)]
-    trials = [Trial(trial_name(p), p, "finished", value=1.0 - (p[RATE] - 0.3) ** 2) for p in points]
-    pytest.importorskip("optuna")
-    shares, why = importance(space, trials)
-    assert why is None
-    assert shares is not None
-    assert shares[RATE] > 0.8
-    assert importance(space, trials[:3])[1] == "3 finished trials say nothing of it, 4 are needed"
-    flat = [Trial(trial.name, trial.point, "finished", value=0.5) for trial in trials]
-    assert importance(space, flat) == (None, "all trials are equally good")
-    alike = [Trial(str(k), points[0], "finished", value=float(k)) for k in range(5)]
-    assert importance(space, alike) == (None, "no parameter that all trials have was varied")
 
 
 def test_tpe_is_told_of_what_was_begun_known_and_over(sweeps: Sweeps, tmp_path: Path) -> None:

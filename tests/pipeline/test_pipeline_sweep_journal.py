@@ -27,7 +27,7 @@ def test_equal_points_have_one_name_whatever_their_order() -> None:
     assert trial_name(POINT) != trial_name({**POINT, "constant": 0.25})
 
 
-def test_a_torn_entry_counts_as_not_done_and_leaves_the_others(tmp_path: Path) -> None:
+def test_t1_a_torn_entry_counts_as_not_done_and_leaves_the_others(tmp_path: Path) -> None:
     journal, other = Journal(tmp_path), entry({"rule": "labels"})
     torn = entry(POINT)
     journal.keep(torn)

@@ -15,7 +15,7 @@ from tgeokd_ray.events import Silent
 from tgeokd_ray.pipeline.sweep_board import Board
 from tgeokd_ray.pipeline.sweep_journal import Journal, Trial, trial_name
 from tgeokd_ray.pipeline.sweep_trial import Trials, Unit
-from tgeokd_ray.pipeline.sweep_units import proposals
+from tgeokd_ray.pipeline.sweep_units import proposals, total_of
 
 SPACE = {
     "rule": {"choice": ["labels", "constant"]},
@@ -56,6 +56,31 @@ def test_a_known_point_that_was_begun_is_asked_once(tmp_path: Path) -> None:
     assert found.first == (raw,)
     assert found.unit(found.first[0]).points == (point,)
     assert asked(tmp_path / "over", "auc", [over(point, 0.5, raw)], **keys).first == ()
+
+
+def test_no_search_goes_on_for_more_points_than_there_are(tmp_path: Path) -> None:
+    """Not of 18 combinations but of 8 points, since some have no meaning; between two ends there is no end of them."""
+    space = {
+        "rule": {"choice": ["labels", "constant", "ada"]},
+        "constant": {"choice": [0.1, 0.2, 0.3], "when": {"rule": "constant"}},
+        "distill.temperature": {"choice": [1.0, 2.0], "when": {"rule": ["constant"]}},
+    }
+    points = [
+        {"rule": "constant", "constant": c, "distill.temperature": t} for c in (0.1, 0.2, 0.3) for t in (1.0, 2.0)
+    ]
+    everything = [over({"rule": rule}, 0.5, {}) for rule in ("labels", "ada")] + [over(p, 0.5, {}) for p in points]
+    told = asked(tmp_path, "auc", everything[:5], space=space)
+    assert told.number == len(told.first) == 3
+    left = sorted(str(told.unit(raw).points[0]) for raw in told.first)
+    assert left == sorted(str(trial.point) for trial in everything[5:]), "all that are left, each once"
+    assert len(asked(tmp_path, "auc", [], space=space).first) == 8
+    trials = Trials(Job(card="synthetic_ctr"), "c", "table", "logits", tmp_path, epochs=4)
+    known = {trial.name: trial for trial in everything}
+    assert len(known) == 8
+    assert proposals(sweep(space=space), trials, 20, known) is None
+    assert total_of(sweep(space=space), 5) == 5
+    assert total_of(sweep(space=space), 20) == 8
+    assert total_of(sweep(), 20) == 20
 
 
 def test_raw_points_that_differ_where_they_have_no_meaning_are_one_trial(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def _run(
     where = Place(**place)
     with TerminalProgress() as progress:
         if how["dry_run"]:
-            found = dry_run(resolved, where, progress)
+            found = dry_run(resolved, where, progress, add_trials=how["add_trials"])
         else:
             found, folder = run_sweep(resolved, where, progress, add_trials=how["add_trials"], resume=how["resume"])
     if as_json:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ray import tune
+from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, PopulationBasedTraining, TrialScheduler
 
 from tgeokd_ray.cluster.beside import beside
@@ -223,8 +224,9 @@ class _Budget(tune.Stopper):  # type: ignore[misc]
         return self.over
 
 
-class _Callback(tune.Callback):  # type: ignore[misc]
-    """Passes on what Tune says of its trials."""
+class _Callback(TrialProgressCallback):  # type: ignore[misc]
+    """Passes on what Tune says of its trials, in place of Tune's own callback, which prints that a trial is over that
+    told nothing."""
 
     def __init__(self, proposals: Listed | Asked | None, listener: Listener | None) -> None:
         self._proposals, self._listener = proposals, listener

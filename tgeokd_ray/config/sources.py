@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tgeokd_ray.errors import Problem
+
+POWER = re.compile(r"[-+]?\d+[eE][-+]?\d+")  # a number without a point, which YAML 1.1 reads as text
 
 
 @dataclass(frozen=True)
@@ -47,3 +50,12 @@ def merged(*sources: Mapping[str, Any]) -> dict[str, Any]:
             below = (old,) if isinstance(old, dict) else ()
             result[key] = merged(*below, value) if isinstance(value, Mapping) else value
     return result
+
+
+def with_numbers(told: Any) -> Any:
+    """Plain data as YAML reads it, with 1e-3 as the number that it means."""
+    if isinstance(told, list):
+        return [with_numbers(one) for one in told]
+    if isinstance(told, dict):
+        return {key: with_numbers(one) for key, one in told.items()}
+    return float(told) if isinstance(told, str) and POWER.fullmatch(told) else told

@@ -16,6 +16,7 @@ from pydantic import model_validator
 from tgeokd_ray.tables.validation import Strict, raise_all
 
 Point = dict[str, Any]
+COUNTED = 10_000  # combinations of lists
 KINDS = ("log_uniform", "uniform", "int_uniform", "choice", "grid")
 
 
@@ -66,6 +67,14 @@ class Parameter(Strict):
         """Values that stand for all: the list, or both ends."""
         return self.values if self.values is not None else self.ends
 
+    @property
+    def between(self) -> tuple[float, ...]:
+        """A value between two ends that is no whole number; none of what has whole numbers only, or is a list."""
+        if self.values is not None or self.kind == "int_uniform":
+            return ()
+        low, high = self.ends
+        return (low + (high - low) / math.sqrt(2),)
+
     def draw(self, generator: np.random.Generator) -> Any:
         """A value at random."""
         if self.values is not None:
@@ -110,6 +119,13 @@ def grid_points(space: Space) -> list[Point]:
     names = list(space)
     lists = [space[name].samples() for name in names]
     return distinct(effective(space, dict(zip(names, values, strict=True))) for values in itertools.product(*lists))
+
+
+def size_of(space: Space) -> float:
+    """How many points there are; infinitely many between two ends, and where lists have too many to count."""
+    lists = [parameter.values for parameter in space.values()]
+    combinations = math.prod(math.inf if values is None else len(values) for values in lists)
+    return len(grid_points(space)) if combinations <= COUNTED else math.inf
 
 
 def random_points(space: Space, draws: int, seed: int) -> list[Point]:

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from tgeokd_ray.config.job import Job, Metric, Rival
 from tgeokd_ray.config.resolve import resolve
-from tgeokd_ray.config.sources import Source, merged
+from tgeokd_ray.config.sources import Source, merged, with_numbers
 from tgeokd_ray.config.space import Parameter, Point, Space, distinct, effective, grid_points, order_of, random_points
 from tgeokd_ray.config.training import Count, Positive
 from tgeokd_ray.errors import ConfigError, Problem
@@ -26,6 +26,13 @@ FUSION_RATE = "distill.fusion.optimizer.learning_rate"
 CHANGES = "distill.fusion.changes"
 ONE_STEP = "tgeo_one_step"  # the one rule that learns its ratio in the run that is measured
 TRIAL_RULES = ("labels", "constant", *get_args(Rival), "tgeo_one_step", "tgeo")
+# What a trial can't have, since it is of one student, and what is searched in its place.
+OTHERS = {
+    "distill.rivals": RULE,
+    "distill.mixtures": CONSTANT,
+    "distill.more_temperatures": "distill.temperature",
+    "distill.channel": RULE,
+}
 # What may change between two runs of one sweep: how much of it is done, and where.
 FREE = ("trials", "concurrency", "resources", "budget_minutes", "memory_mib", "packs")
 
@@ -155,8 +162,11 @@ class Resolved:
     @property
     def most_epochs(self) -> int:
         """The most that any trial trains."""
-        searched = self.sweep.space.get(EPOCHS)
-        return max(map(int, searched.samples())) if searched is not None else self.job.student.training.epochs
+        parts = [name for name in self.sweep.space if f"{EPOCHS}.".startswith(f"{name}.")]
+        tried = [{name: value} for name in parts for value in self.sweep.space[name].samples()]
+        always = any(name == EPOCHS and self.sweep.space[name].when is None for name in parts)
+        jobs = [trial_job(self.job, point) for point in tried] + [self.job] * (not always)
+        return max(job.student.training.epochs for job in jobs)
 
     @property
     def samples(self) -> list[Point]:
@@ -183,6 +193,7 @@ def resolve_sweep(
     of its base, as for a job. ConfigError lists everything that is wrong with file, space and base, and nothing was
     started."""
     told = merged(read_yaml(Path(path)), {key: value for key, value in (changes or {}).items() if value is not None})
+    told |= {key: with_numbers(told[key]) for key in ("space", "known") if key in told}
     sweep = validated(Sweep, told, path)
     metric = _metric(sweep, path)
     given = {**options, **({} if metric is None else {"metric": metric})}
@@ -224,7 +235,7 @@ def _bad_values(sweep: Sweep, job: Job, path: str) -> list[Problem]:
     """What is wrong with the values of the space, each tried alone on the base."""
     texts: dict[str, None] = {}
     for name, parameter in sweep.space.items():
-        for value in parameter.samples():
+        for value in (*parameter.samples(), *parameter.between):
             for text in _wrong(job, name, value):
                 texts.setdefault(f"space.{name}: {text}")
     return [Problem(text, file=path) for text in texts]
@@ -272,6 +283,8 @@ def _wrong(job: Job, name: str, value: Any) -> list[str]:
     if name == CONSTANT:
         return [] if isinstance(value, int | float) and 0 <= value <= 1 else [f"must be in 0..1, got {value!r}"]
     root = name.partition(".")[0]
+    if name in OTHERS:
+        return [f"a trial is of one student: search {OTHERS[name]}"]
     if root not in ("student", "distill"):
         return [f"a trial trains a student: paths begin with student. or distill., got {root!r}"]
     try:

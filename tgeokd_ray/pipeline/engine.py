@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -104,14 +105,17 @@ class LocalEngine:
     ) -> bool:
         from tgeokd_ray.training.data import DirectSource
 
-        del resolved, specs, progress
-        until = None if seconds is None else time.monotonic() + seconds
+        del specs, progress
+        until = math.inf if seconds is None else time.monotonic() + seconds
         for index in range(what.number):
-            if until is not None and time.monotonic() >= until:
+            if time.monotonic() >= until:
                 return False
             unit = what.unit({"unit": index})
             board.began(unit)
-            run(unit, partial(_pass_on, board, unit), DirectSource())
+            try:
+                run(unit, partial(_pass_on, board, unit, until, resolved.most_epochs), DirectSource())
+            except _TimeIsUp:
+                return False
             board.ended(unit, None)
         return True
 
@@ -119,8 +123,14 @@ class LocalEngine:
         return
 
 
-def _pass_on(board: Heard, unit: Any, told: Mapping[str, float]) -> None:
+class _TimeIsUp(SystemExit):
+    """Ends a trial that is not over, which leaves its checkpoint."""
+
+
+def _pass_on(board: Heard, unit: Any, until: float, epochs: int, told: Mapping[str, float]) -> None:
     board.told(unit, int(told["epoch"]), told["value"])
+    if told["epoch"] <= epochs and time.monotonic() >= until:
+        raise _TimeIsUp
 
 
 class Lazy:

@@ -30,11 +30,11 @@ from tgeokd_ray.pipeline.sweep_board import STAGE, Board, best_of
 from tgeokd_ray.pipeline.sweep_check import check_cluster, check_sweep
 from tgeokd_ray.pipeline.sweep_journal import Journal, Trial, trial_name
 from tgeokd_ray.pipeline.sweep_population import Member
-from tgeokd_ray.pipeline.sweep_record import FILE, begin, keep_sweep, told_sweep
+from tgeokd_ray.pipeline.sweep_record import FILE, begin, begun, keep_sweep, told_sweep
 from tgeokd_ray.pipeline.sweep_student import ForGood, point_job, student_plan
 from tgeokd_ray.pipeline.sweep_student import Place as StudentPlace
 from tgeokd_ray.pipeline.sweep_trial import Trials, Unit
-from tgeokd_ray.pipeline.sweep_units import first_runs, proposals
+from tgeokd_ray.pipeline.sweep_units import first_runs, proposals, total_of
 from tgeokd_ray.training.spec import Finished, RunSpec
 
 ERRORS = {e.code: e for e in (ConfigError, DataError, ProvenanceError, IntegrityError, ResourceError, UserError)}
@@ -73,6 +73,7 @@ def run_sweep(
     folder = root / "runs" / check_name(resolved.name)
     if resume and not (folder / FILE).exists():
         raise ConfigError(f"--resume: there is no sweep runs/{folder.name} under {root}", fix="leave --resume out")
+    begun(folder, resolved.identity, resolved.sweep.trials)
     with held(folder, DISK):
         recorder = Recorder(progress, folder / "log.txt")
         engine = Lazy(opener(resolved.job, place, root, recorder))
@@ -120,8 +121,7 @@ def _tried(
     known = journal.known()
     pbt = sweep.scheduler == "pbt"
     board = Board(journal, resolved.metric, resolved.sign, trials.epochs, progress, known, population=pbt)
-    told = sweep.model_copy(update={"trials": number}).points
-    total = number if told is None else len(told)
+    total = total_of(sweep, number)
     if known:
         progress.finished(STAGE, f"{len(known)} of {total} are over and are kept")
     progress.started(STAGE, max(total - len(known), 0), "trials")
@@ -137,9 +137,9 @@ def _tried(
             break
         if len(known) == before:
             break
-    for trial in known.values():
-        if trial.status != "finished":  # one that was stopped or lost could not clear up
-            shutil.rmtree(trials.home(trial.name), ignore_errors=True)
+    homes = [trials.home(trial.name) for trial in known.values() if trial.status != "finished"]
+    for home in homes if len(known) < total else [trials.folder / "work"]:
+        shutil.rmtree(home, ignore_errors=True)  # what was stopped, lost, or has other company now could not clear up
     failed = [trial for trial in known.values() if trial.status == "failed"]
     for trial in failed:
         progress.warned(f"{trial.name} failed: {trial.reason}")
@@ -171,6 +171,7 @@ def _no_winner(known: dict[str, Trial], left: int) -> UserError:
             f"no trial is finished, {left} are left", fix="more budget_minutes; the same command goes on"
         )
     problems = [Problem(f"trial {trial.name}: {trial.reason}") for trial in failed]
+    problems += [Problem(f"{left} more are not over, with which the same command goes on")] * (left > 0)
     error = ERRORS.get(failed[0].code or "", UserError)
     return error(problems, fix="no trial finished; errors/ in the run folder has tracebacks of what is unexpected")
 
@@ -195,12 +196,13 @@ def _written(
     return results
 
 
-def dry_run(resolved: Resolved, place: Place, progress: Progress) -> dict[str, Any]:
+def dry_run(resolved: Resolved, place: Place, progress: Progress, *, add_trials: int = 0) -> dict[str, Any]:
     """What the sweep would do: its space, the number of its trials, and how long they take, from one trial that is
-    trained for this and thrown away. Table and logits are made and stay."""
+    trained for this on a CPU and thrown away. Table and logits are made and stay. ConfigError as of `run_sweep`."""
     check_sweep(resolved, place)
     root = prepare_root(resolved.job.root)
     folder = root / "runs" / check_name(resolved.name)
+    there = begun(folder, resolved.identity, resolved.sweep.trials)
     with held(folder, DISK):
         engine = Lazy(opener(resolved.job, place, root, progress))
         try:
@@ -209,20 +211,19 @@ def dry_run(resolved: Resolved, place: Place, progress: Progress) -> dict[str, A
             known = len(Journal(folder).known())
         finally:
             engine.close()
-        return _measured(prepared, known)
+        return _measured(prepared, there.trials + add_trials, known)
 
 
-def _measured(prepared: Prepared, known: int) -> dict[str, Any]:
+def _measured(prepared: Prepared, number: int, known: int) -> dict[str, Any]:
     import tempfile
 
     from tgeokd_ray.training.data import DirectSource
 
     resolved, sweep = prepared.resolved, prepared.resolved.sweep
-    points = sweep.points
-    number = sweep.trials if points is None else len(points)
+    number = total_of(sweep, number)
     with tempfile.TemporaryDirectory(prefix=".dry-", dir=prepared.trials.folder) as home:
         trials = replace(prepared.trials, folder=Path(home), device="cpu")
-        (point, *_) = points or resolved.samples
+        point = resolved.samples[0]
         trials(Unit((point,)), _nobody, DirectSource())
         trial = Journal(Path(home)).get(trial_name(point))
     assert trial is not None, "a trial leaves an entry whatever happens in it"

@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable
 from importlib.util import find_spec
 
+import torch
+
 from tgeokd_ray.config.sweep import Resolved, Sweep
 from tgeokd_ray.errors import ConfigError, Problem
 from tgeokd_ray.pipeline.engine import Engine
@@ -33,6 +35,9 @@ def check_sweep(resolved: Resolved, place: Place) -> None:
     if (job.device == "cuda") != (sweep.resources.gpu > 0) and job.device != "auto":
         got = f"device {job.device}, resources.gpu {sweep.resources.gpu:g}"
         problems.append(Problem("a trial on a GPU needs a part of one, any other none", got=got))
+    if place.local and sweep.resources.gpu and not torch.cuda.is_available():
+        got = f"resources.gpu {sweep.resources.gpu:g}"
+        problems.append(Problem("there is no CUDA device here", expected="resources.gpu 0", got=got))
     if "train" not in job.logits.splits:
         problems.append(Problem("base.logits.splits lacks train, which students learn from"))
     if problems:

@@ -1,4 +1,4 @@
-"""How much of what trials differ in each parameter explains: Optuna's figures."""
+"""How much each parameter decides whether a trial is among the best tenth: Optuna's figures (PED-ANOVA)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from tgeokd_ray.pipeline.sweep_journal import Trial
 LEAST = 4  # finished trials; of fewer there is nothing to explain
 
 
-def importance(space: Space, trials: Sequence[Trial]) -> tuple[dict[str, float] | None, str | None]:
+def importance(
+    space: Space, trials: Sequence[Trial], *, higher_is_better: bool
+) -> tuple[dict[str, float] | None, str | None]:
     """The share of each parameter that all finished trials have, largest first, and None; or None, and why."""
     finished = [trial for trial in trials if trial.status == "finished" and trial.value is not None]
     shared = [name for name in space if all(name in trial.point for trial in finished)]
@@ -27,7 +29,7 @@ def importance(space: Space, trials: Sequence[Trial]) -> tuple[dict[str, float] 
     except ImportError:
         return None, "Optuna is not installed: pip install 'tgeokd-ray[tune]'"
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = optuna.create_study()
+    study = optuna.create_study(direction="maximize" if higher_is_better else "minimize")
     distributions = {name: _distribution(space[name], finished, name) for name in varied}
     for trial in finished:
         params = {name: space[name].encoded(trial.point[name]) for name in varied}

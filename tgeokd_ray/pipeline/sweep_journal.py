@@ -89,7 +89,7 @@ class Journal:
     def begun(self) -> list[dict[str, Any]]:
         """`point` and `raw` of trials that were begun and are not over; what is torn is left out."""
         found = []
-        for path in sorted((self.folder / "asked").glob("*.json")):
+        for path in sorted((self.folder / "asked").glob("t-*.json")):
             try:
                 found.append(read_json(path))
             except UserError:

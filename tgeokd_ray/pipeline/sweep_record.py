@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,25 +32,29 @@ class Began:
     runs: int
 
 
+def begun(folder: Path, identity: Mapping[str, Any], trials: int) -> Began:
+    """The sweep in the folder, or a new one of so many trials. ConfigError with every difference, in the keys that
+    `identity` has, where it is another one; trials that were added before are not forgotten."""
+    identity, path = json.loads(json.dumps(identity)), folder / FILE
+    if not path.exists():
+        return Began(dict(identity), trials, 0)
+    there = read_json(path)
+    differences = different({key: there["identity"].get(key) for key in identity}, identity)
+    if differences:
+        raise ConfigError(
+            [Problem(f"runs/{folder.name} holds another sweep: {one}") for one in differences],
+            fix="give this one a name of its own, or take the old settings back",
+        )
+    return Began(there["identity"], max(trials, there["trials"]), there["runs"])
+
+
 def begin(folder: Path, resolved: Resolved, parents: Mapping[str, Artifact], add_trials: int) -> Began:
-    """Note what this sweep is, or go on with the one that is there. ConfigError with every difference where that is
-    another one; trials that were added before are not forgotten."""
+    """Note what this sweep is, or go on with the one that is there. ConfigError as of `begun`."""
     identity = resolved.identity | {"made_from": {role: artifact.digest for role, artifact in parents.items()}}
-    identity = json.loads(json.dumps(identity))
-    path = folder / FILE
-    trials, runs = resolved.sweep.trials, 0
-    if path.exists():
-        there = read_json(path)
-        differences = different(there["identity"], identity)
-        if differences:
-            raise ConfigError(
-                [Problem(f"runs/{folder.name} holds another sweep: {one}") for one in differences],
-                fix="give this one a name of its own, or take the old settings back",
-            )
-        trials, runs = max(trials, there["trials"]), there["runs"]
-    began = Began(identity, trials + add_trials, runs + 1)
+    there = begun(folder, identity, resolved.sweep.trials)
+    began = replace(there, trials=there.trials + add_trials, runs=there.runs + 1)
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(path, {"identity": began.identity, "trials": began.trials, "runs": began.runs})
+    write_json(folder / FILE, {"identity": began.identity, "trials": began.trials, "runs": began.runs})
     return began
 
 
@@ -68,7 +72,7 @@ def told_sweep(resolved: Resolved, began: Began, trials: Sequence[Trial], left: 
     """`extra.sweep` of results.json: the space, every trial from best to worst, what matters, what it cost."""
     sweep = resolved.sweep
     in_order = ranked(trials, higher_is_better=resolved.sign > 0)
-    shares, why = importance(sweep.ordered, in_order)
+    shares, why = importance(sweep.ordered, in_order, higher_is_better=resolved.sign > 0)
     spent = sum(trial.seconds for trial in trials)
     return {
         "name": resolved.name,

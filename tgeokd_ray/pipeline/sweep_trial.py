@@ -22,7 +22,7 @@ from tgeokd_ray.events import Silent
 from tgeokd_ray.pipeline.sweep_journal import Journal, Trial, trial_name
 from tgeokd_ray.pipeline.sweep_student import Place, SideBySide, runs_of_part, student_plan
 from tgeokd_ray.training.data import Source
-from tgeokd_ray.training.memory import memory_limit
+from tgeokd_ray.training.memory import let_go, memory_limit
 from tgeokd_ray.training.plan import execute
 from tgeokd_ray.training.reuse import Plan
 from tgeokd_ray.training.spec import HIGHER_IS_BETTER, Finished, RunSpec
@@ -110,6 +110,7 @@ class Trials:
                 runs = self._execute(SideBySide(plans), tell, source) if plans else []
         except Exception as error:  # a fault of ours in one trial must not end the sweep
             if len(points) > 1:
+                let_go(error)
                 return [trial for point in points for trial in self._outcomes([point], home, tell, source)]
             self._keep_traceback(points[0], error)
             return [refused(points[0], error)]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tgeokd_ray.config.proposals import Asked, Listed
-from tgeokd_ray.config.space import Point, Space, distinct, effective
+from tgeokd_ray.config.space import Point, Space, effective, grid_points, size_of
 from tgeokd_ray.config.sweep import Sweep
 from tgeokd_ray.errors import UserError
 from tgeokd_ray.pipeline.sweep_journal import Journal, Trial, trial_name
@@ -30,8 +30,14 @@ def proposals(sweep: Sweep, trials: Trials, number: int, known: Mapping[str, Tri
         units = units_of(told, trials, together=sweep.packs and sweep.scheduler == "none", shares=sweep.concurrency)
         left = [unit for unit in units if any(trial_name(point) not in known for point in unit.points)]
         return Listed(tuple(left)) if left else None
-    missing = number - len(known)
+    missing = total_of(sweep, number) - len(known)
     return asked(sweep, Journal(trials.folder), missing, known, trials.sign) if missing > 0 else None
+
+
+def total_of(sweep: Sweep, number: int) -> int:
+    """How many trials there are in all where `number` are asked for; no search finds more than the space has."""
+    told = sweep.model_copy(update={"trials": number}).points
+    return int(min(number, size_of(sweep.ordered))) if told is None else len(told)
 
 
 def units_of(points: Sequence[Point], trials: Trials, *, together: bool, shares: int) -> list[Unit]:
@@ -75,20 +81,24 @@ def _agreeing(specs: Sequence[RunSpec]) -> list[list[RunSpec]]:
 
 
 def asked(sweep: Sweep, journal: Journal, number: int, known: Mapping[str, Trial], sign: float) -> Asked:
-    """So many more points of TPE. First those that were begun and those that the user knows; what is over teaches, by
-    `sign` times its value."""
+    """So many more points of TPE. First those that were begun and those that the user knows, then, where all points
+    there are will be tried, the others; what is over teaches, by `sign` times its value."""
     space = sweep.ordered
-    begun = [entry["raw"] for entry in journal.begun() if entry["raw"]]
-    told = [_raw(space, point) for point in sweep.known_points if trial_name(point) not in known]
+    begun = [e["raw"] for e in journal.begun() if e["raw"] and trial_name(e["point"]) not in known]
+    rest = grid_points(space) if number + len(known) >= size_of(space) else []  # all of it: there is nothing to search
+    told = [_raw(space, point) for point in (*sweep.known_points, *rest) if trial_name(point) not in known]
+    make, first = _Maker(space), dict[str, Mapping[str, Any]]()
+    for raw in (*begun, *told):
+        first.setdefault(make.key(raw), raw)
     over = [trial for trial in known.values() if trial.status != "stopped"]
     return Asked(
         space=space,
         number=number,
         seed=sweep.seed,
-        first=tuple(distinct(begun + told)),  # a known point may have been begun
+        first=tuple(first.values()),
         known=tuple((t.raw, None if t.value is None else sign * t.value) for t in over if t.raw),
-        make=_Maker(space),
-        key=_Maker(space).key,
+        make=make,
+        key=make.key,
     )
 
 

@@ -146,7 +146,7 @@ def _importance(sweep: Sweep) -> Markup | None:
     names = short([*paths(sweep), *(path for path in shares if path not in paths(sweep))])
     ranked = sorted(shares.items(), key=lambda item: -item[1])
     rows = [svg.Row(names[path], max(share, 0.0), None, FINISHED) for path, share in ranked]
-    caption = f"Share of each parameter in the spread of the {measure(sweep['metric'])} on valid"
+    caption = f"Share of each parameter in what sets the best tenth by {measure(sweep['metric'])} on valid apart"
     return section("Importance", tag("div", plot(caption, svg.bars(rows, name=caption)), class_="plots"))
 
 

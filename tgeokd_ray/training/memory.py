@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import re
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -54,17 +55,26 @@ def _too_little(name: str, error: BaseException) -> ResourceError:
     return ResourceError(f"{name}: not enough memory: {told}", fix=fix)
 
 
+def let_go(error: BaseException) -> None:
+    """Free what the frames hold that an error came through; it may be kept, with its lines, while other runs train."""
+    found: BaseException | None = error
+    while found is not None:
+        traceback.clear_frames(found.__traceback__)
+        found = found.__cause__ or found.__context__
+
+
 @contextmanager
 def memory_limit(mib: int | None) -> Iterator[None]:
-    """This process may take at most so many MiB beyond what it has now, None: as many as there are; more is refused to
-    whoever asks. ResourceError where the system can't say what a process has."""
+    """This process may take at most so many MiB beyond what it has now, or than an earlier limit lets it; None: as many
+    as there are. More is refused to whoever asks. ResourceError where the system can't say what a process has."""
     if mib is None:
         yield
         return
     import resource  # not on every system
 
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    resource.setrlimit(resource.RLIMIT_DATA, (_data_bytes() + (mib << 20), hard))
+    limits = [_data_bytes() + (mib << 20), *(one for one in (soft, hard) if one != resource.RLIM_INFINITY)]
+    resource.setrlimit(resource.RLIMIT_DATA, (min(limits), hard))
     try:
         yield
     finally:

@@ -13,7 +13,7 @@ from tgeokd_ray.errors import UserError
 from tgeokd_ray.events import Progress, Silent
 from tgeokd_ray.training.channel import fit_run
 from tgeokd_ray.training.data import Source
-from tgeokd_ray.training.memory import enough_memory
+from tgeokd_ray.training.memory import enough_memory, let_go
 from tgeokd_ray.training.pack import Pack, packed
 from tgeokd_ray.training.reuse import Plan, finished, lookup, run_inputs
 from tgeokd_ray.training.run import train_run
@@ -67,6 +67,7 @@ def _train(pack: Pack, worker: Worker, source: Source, progress: Progress) -> li
             fit_run(pack.shared, progress)
         worker.barrier()
     except UserError as error:
+        let_go(error)
         if len(pack.specs) == 1:
             return [_failed(pack.shared, worker, error, time.monotonic() - began)]
         if worker.size > 1:
