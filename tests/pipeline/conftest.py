@@ -14,7 +14,7 @@ def sweeps(tmp_path_factory: pytest.TempPathFactory) -> Sweeps:
     """Table and logits for all sweeps, made once."""
     folder = tmp_path_factory.mktemp("sweeps")
     text = yaml.safe_load((PACKAGED / "synthetic_ctr.yaml").read_text())
-    text["format"] |= {"rows": 3000, "chunk_rows": 1500}
+    text["format"] |= {"rows": 1800, "chunk_rows": 900}
     (folder / "small.yaml").write_text(yaml.safe_dump(text))
     found = Sweeps(folder / "root", folder / "small.yaml")
     found.root.mkdir()
