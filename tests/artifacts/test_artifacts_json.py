@@ -1,6 +1,7 @@
 """JSON files: replaced whole, read with limits."""
 
 import errno
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -69,3 +70,15 @@ def test_a_missing_file_is_told_from_a_torn_one(tmp_path: Path):
 def test_a_folder_is_no_json_file(tmp_path: Path):
     with pytest.raises(IntegrityError, match="regular"):
         read_json(tmp_path)
+
+
+def test_reading_reserves_what_the_file_has_and_not_the_limit(tmp_path: Path):
+    """Within a limit of memory 64 MiB for a small file are refused."""
+    write_json(tmp_path / "a.json", list(range(1000)))
+    tracemalloc.start()
+    try:
+        assert len(read_json(tmp_path / "a.json")) == 1000
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2**20

@@ -111,6 +111,7 @@ def test_more_memory_than_the_limit_is_refused_and_the_limit_ends(earlier: int, 
         RuntimeError(
             "[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried 1 byte"
         ),
+        RuntimeError("can't start new thread"),  # for its stack
     ],
 )
 def test_refused_memory_has_one_name(error: Exception) -> None:

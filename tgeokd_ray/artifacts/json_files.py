@@ -48,7 +48,8 @@ def read_json(path: Path, limit: int = LIMIT) -> Any:
         if not S_ISREG(os.stat(path).st_mode):
             _refuse(str(path), "this is not a regular file")
         with open(path, "rb") as file:
-            data = file.read(limit + 1)
+            # As much as there is, since Python reserves before it reads; a process may be short of memory.
+            data = file.read(min(limit, os.fstat(file.fileno()).st_size) + 1)
     return parse_json(data, str(path), limit)
 
 

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from pydantic import model_validator
 
-from tgeokd_ray.tables.validation import Strict, raise_all
+from tgeokd_ray.tables.validation import Strict, did_you_mean, raise_all
 
 Point = dict[str, Any]
 COUNTED = 10_000  # combinations of lists
+MOST_POINTS = 100_000  # of a list that is made before anything starts
 KINDS = ("log_uniform", "uniform", "int_uniform", "choice", "grid")
 
 
@@ -66,6 +67,14 @@ class Parameter(Strict):
     def samples(self) -> tuple[Any, ...]:
         """Values that stand for all: the list, or both ends."""
         return self.values if self.values is not None else self.ends
+
+    def has(self, value: Any) -> bool:
+        """Whether it could be this value: one of its list, or one between its ends."""
+        if self.values is not None:
+            return _plain(value) in [*map(_plain, self.values)]
+        low, high = self.ends
+        number = isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+        return number and (self.kind != "int_uniform" or value == int(value))
 
     @property
     def between(self) -> tuple[float, ...]:
@@ -165,9 +174,34 @@ def order_of(space: Space) -> list[str]:
     return order
 
 
+def never_held(space: Space, name: str) -> list[str]:
+    """What is wrong with the conditions of a parameter: what is not in the space, and values that another never has."""
+    problems = []
+    for other, wanted in (space[name].when or {}).items():
+        if other not in space:
+            problems.append(f"{other!r} is not in the space{did_you_mean(other, space)}")
+            continue
+        values = space[other].values or ()
+        for one in _several(wanted):
+            if not space[other].has(one):
+                near = did_you_mean(str(one), [value for value in values if isinstance(value, str)])
+                problems.append(f"{other} is never {one!r}{near}")
+    return problems
+
+
+def listed(space: Space, search: str, draws: int) -> float:
+    """How many combinations a list of all points is made of: those of the lists, or of the grids for each draw."""
+    grids = [p for p in space.values() if search == "grid" or p.kind == "grid"]
+    return math.prod(len(parameter.values or ()) for parameter in grids) * (1 if search == "grid" else draws)
+
+
+def _several(wanted: Any) -> Sequence[Any]:
+    """The values of a condition; a value that is a list itself stands in a list: [[8]]."""
+    return wanted if isinstance(wanted, list | tuple) else [wanted]
+
+
 def _holds(point: Point, other: str, wanted: Any) -> bool:
-    several: Sequence[Any] = wanted if isinstance(wanted, list | tuple) else [wanted]
-    return other in point and any(_plain(point[other]) == _plain(one) for one in several)
+    return other in point and any(_plain(point[other]) == _plain(one) for one in _several(wanted))
 
 
 def _plain(value: Any) -> Any:

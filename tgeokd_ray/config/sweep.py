@@ -12,7 +12,19 @@ from pydantic import Field, ValidationError, model_validator
 from tgeokd_ray.config.job import Job, Metric, Rival
 from tgeokd_ray.config.resolve import resolve
 from tgeokd_ray.config.sources import Source, merged, with_numbers
-from tgeokd_ray.config.space import Parameter, Point, Space, distinct, effective, grid_points, order_of, random_points
+from tgeokd_ray.config.space import (
+    MOST_POINTS,
+    Parameter,
+    Point,
+    Space,
+    distinct,
+    effective,
+    grid_points,
+    listed,
+    never_held,
+    order_of,
+    random_points,
+)
 from tgeokd_ray.config.training import Count, Positive
 from tgeokd_ray.errors import ConfigError, Problem
 from tgeokd_ray.tables.card_yaml import read_yaml
@@ -28,6 +40,9 @@ ONE_STEP = "tgeo_one_step"  # the one rule that learns its ratio in the run that
 TRIAL_RULES = ("labels", "constant", *get_args(Rival), "tgeo_one_step", "tgeo")
 # What a trial can't have, since it is of one student, and what is searched in its place.
 OTHERS = {
+    "distill.rule": RULE,
+    "distill.ratios": RULE,
+    "distill.constants": CONSTANT,
     "distill.rivals": RULE,
     "distill.mixtures": CONSTANT,
     "distill.more_temperatures": "distill.temperature",
@@ -83,19 +98,20 @@ class Sweep(Strict):
     concurrency: Count = 2
     resources: Resources = Resources()
     packs: bool = True
-    memory_mib: Count | None = None
+    memory_mib: Annotated[int, Field(ge=32)] | None = None  # threads alone have stacks of 8 MiB each
     budget_minutes: Positive | None = None
 
     @model_validator(mode="after")
     def _fits_together(self) -> Sweep:
         problems = [] if self.space else ["space must name at least one parameter, got none"]
         for name, parameter in self.space.items():
-            unknown = [other for other in parameter.when or {} if other not in self.space]
-            problems += [f"space.{name}.when: {o!r} is not in the space{did_you_mean(o, self.space)}" for o in unknown]
+            problems += [f"space.{name}.when: {text}" for text in never_held(self.space, name)]
             if self.search == "grid" and parameter.values is None:
                 problems.append(f"space.{name}: a grid needs choice or grid, got {parameter.kind}")
             if self.search == "tpe" and parameter.kind == "grid":
                 problems.append(f"space.{name}: TPE tries what it believes in: use choice in place of grid")
+        if self.search != "tpe" and (number := listed(self.space, self.search, self.trials)) > MOST_POINTS:
+            problems.append(f"search: {self.search} makes a list of {number} points, at most {MOST_POINTS}: use tpe")
         if self.scheduler == "pbt":
             problems += self._not_for_a_population()
         if not problems:
@@ -248,7 +264,7 @@ def _bad_known(sweep: Sweep, path: str) -> list[Problem]:
             parameter = sweep.space.get(name)
             if parameter is None:
                 problems.append(f"known point {number}: {name!r} is not in the space{did_you_mean(name, sweep.space)}")
-            elif not _inside(parameter, value):
+            elif not parameter.has(value):
                 problems.append(f"known point {number}: {name} must lie in the space, got {value!r}")
         missing = [n for n in effective(sweep.ordered, dict.fromkeys(sweep.space) | dict(point)) if n not in point]
         problems += [f"known point {number} lacks {name}" for name in missing]
@@ -262,18 +278,6 @@ def _bad_population(sweep: Sweep, job: Job, path: str) -> list[Problem]:
         return []
     why = "scheduler: pbt moves the fusion network while its student trains"
     return [Problem(why, file=path, expected=f"the rule {ONE_STEP}", got=", ".join(map(str, others)))]
-
-
-def _inside(parameter: Parameter, value: Any) -> bool:
-    if parameter.values is None:
-        low, high = parameter.ends
-        number = isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
-        return number and (parameter.kind != "int_uniform" or value == int(value))
-    try:
-        parameter.encoded(value)
-    except ValueError:
-        return False
-    return True
 
 
 def _wrong(job: Job, name: str, value: Any) -> list[str]:

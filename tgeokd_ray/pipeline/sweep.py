@@ -27,7 +27,7 @@ from tgeokd_ray.pipeline.job import Place, opener, prepare_root, write_run_folde
 from tgeokd_ray.pipeline.record import Recorder
 from tgeokd_ray.pipeline.results import build_results
 from tgeokd_ray.pipeline.sweep_board import STAGE, Board, best_of
-from tgeokd_ray.pipeline.sweep_check import check_cluster, check_sweep
+from tgeokd_ray.pipeline.sweep_check import check_cluster, check_more, check_sweep
 from tgeokd_ray.pipeline.sweep_journal import Journal, Trial, trial_name
 from tgeokd_ray.pipeline.sweep_population import Member
 from tgeokd_ray.pipeline.sweep_record import FILE, begin, begun, keep_sweep, told_sweep
@@ -69,6 +69,7 @@ def run_sweep(
     """
     began = time.monotonic()
     check_sweep(resolved, place)
+    check_more(resolved.sweep, add_trials)
     root = prepare_root(resolved.job.root)
     folder = root / "runs" / check_name(resolved.name)
     if resume and not (folder / FILE).exists():
@@ -200,6 +201,7 @@ def dry_run(resolved: Resolved, place: Place, progress: Progress, *, add_trials:
     """What the sweep would do: its space, the number of its trials, and how long they take, from one trial that is
     trained for this on a CPU and thrown away. Table and logits are made and stay. ConfigError as of `run_sweep`."""
     check_sweep(resolved, place)
+    check_more(resolved.sweep, add_trials)
     root = prepare_root(resolved.job.root)
     folder = root / "runs" / check_name(resolved.name)
     there = begun(folder, resolved.identity, resolved.sweep.trials)

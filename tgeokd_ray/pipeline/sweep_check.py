@@ -38,6 +38,9 @@ def check_sweep(resolved: Resolved, place: Place) -> None:
     if place.local and sweep.resources.gpu and not torch.cuda.is_available():
         got = f"resources.gpu {sweep.resources.gpu:g}"
         problems.append(Problem("there is no CUDA device here", expected="resources.gpu 0", got=got))
+    if job.distill.ratios:
+        got = ", ".join(job.distill.ratios)
+        problems.append(Problem("base.distill.ratios: a trial learns its own ratio", got=got))
     if "train" not in job.logits.splits:
         problems.append(Problem("base.logits.splits lacks train, which students learn from"))
     if problems:
@@ -50,6 +53,12 @@ def check_sweep(resolved: Resolved, place: Place) -> None:
         wrong = check_trials(sweep.concurrency, sweep.resources.cpu, sweep.resources.gpu, [this_machine()])
         if wrong is not None:
             raise wrong
+
+
+def check_more(sweep: Sweep, add_trials: int) -> None:
+    """ConfigError where more trials are asked for than there can be."""
+    if add_trials and sweep.search == "grid":
+        raise ConfigError("--add-trials: a grid has its own number", fix="leave it out, or search: random")
 
 
 def check_cluster(sweep: Sweep, place: Place, engine: Callable[[], Engine]) -> None:

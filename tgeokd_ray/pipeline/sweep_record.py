@@ -14,7 +14,7 @@ import yaml
 from tgeokd_ray.artifacts import Artifact, find, inputs_digest, read_json, staging, write_json
 from tgeokd_ray.config.space import Point
 from tgeokd_ray.config.sweep import Resolved
-from tgeokd_ray.errors import ConfigError, Problem
+from tgeokd_ray.errors import ConfigError, IntegrityError, Problem
 from tgeokd_ray.pipeline.sweep_board import count_of
 from tgeokd_ray.pipeline.sweep_importance import importance
 from tgeokd_ray.pipeline.sweep_journal import Trial, ranked
@@ -38,7 +38,7 @@ def begun(folder: Path, identity: Mapping[str, Any], trials: int) -> Began:
     identity, path = json.loads(json.dumps(identity)), folder / FILE
     if not path.exists():
         return Began(dict(identity), trials, 0)
-    there = read_json(path)
+    there = _read(path)
     differences = different({key: there["identity"].get(key) for key in identity}, identity)
     if differences:
         raise ConfigError(
@@ -46,6 +46,17 @@ def begun(folder: Path, identity: Mapping[str, Any], trials: int) -> Began:
             fix="give this one a name of its own, or take the old settings back",
         )
     return Began(there["identity"], max(trials, there["trials"]), there["runs"])
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        there = read_json(path)
+        if isinstance(there, dict) and isinstance(there.get("identity"), dict) and {"trials", "runs"} <= set(there):
+            return there
+        problems = [Problem("this is no record of a sweep", file=str(path))]
+    except IntegrityError as error:
+        problems = list(error.problems)
+    raise IntegrityError(problems, fix="remove this file: the same command writes it anew and keeps what is over")
 
 
 def begin(folder: Path, resolved: Resolved, parents: Mapping[str, Artifact], add_trials: int) -> Began:

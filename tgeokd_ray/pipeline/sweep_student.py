@@ -19,6 +19,7 @@ from tgeokd_ray.tables.validation import problems_of
 from tgeokd_ray.training.reuse import Plan
 from tgeokd_ray.training.spec import Finished, RunSpec
 
+LEVEL = 0.5  # of the rule tgeo_one_step, where none is told
 SEEDS_APART = 15_485_863  # of the students of one trial; the members of an ensemble are closer
 
 
@@ -41,12 +42,16 @@ def point_job(base: Job, point: Point) -> Job:
     except ValidationError as error:
         raise ConfigError([Problem(text) for _, text in problems_of(Job, error)], fix="narrow the space") from None
     rule, distill = rule_of(job, point), job.distill
+    fusion = distill.fusion
+    if rule == "tgeo_one_step" and fusion.level == "chosen":  # in a trial there are no constants to choose it from
+        fusion = fusion.model_copy(update={"level": LEVEL})
     changes = {
         "rule": rule if rule in ("tgeo", "tgeo_one_step") else distill.rule,
         "rivals": (rule,) if rule in get_args(Rival) else (),
         "constants": (float(point.get(CONSTANT, distill.constants[0])),),
         "mixtures": (),
         "more_temperatures": (),
+        "fusion": fusion,
     }
     return job.model_copy(update={"distill": distill.model_copy(update=changes)})
 

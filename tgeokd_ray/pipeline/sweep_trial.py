@@ -22,7 +22,7 @@ from tgeokd_ray.events import Silent
 from tgeokd_ray.pipeline.sweep_journal import Journal, Trial, trial_name
 from tgeokd_ray.pipeline.sweep_student import Place, SideBySide, runs_of_part, student_plan
 from tgeokd_ray.training.data import Source
-from tgeokd_ray.training.memory import let_go, memory_limit
+from tgeokd_ray.training.memory import enough_memory, let_go, memory_limit
 from tgeokd_ray.training.plan import execute
 from tgeokd_ray.training.reuse import Plan
 from tgeokd_ray.training.spec import HIGHER_IS_BETTER, Finished, RunSpec
@@ -101,25 +101,27 @@ class Trials:
             name = trial_name(point)
             try:
                 plan = self.plan(point, home)
-            except UserError as error:
+            except Exception as error:
+                if not isinstance(error, UserError):  # which explains itself
+                    self._keep_traceback(point, error)
                 failed[name] = refused(point, error)
                 continue
             plans |= {f"{name}-{seed}": (plan, seed) for seed in range(self.seeds)}
         try:
-            with memory_limit(self.memory_mib):
+            with memory_limit(self.memory_mib), enough_memory(home.name):
                 runs = self._execute(SideBySide(plans), tell, source) if plans else []
+            return [self._outcome(point, runs, failed) for point in points]
         except Exception as error:  # a fault of ours in one trial must not end the sweep
             if len(points) > 1:
                 let_go(error)
                 return [trial for point in points for trial in self._outcomes([point], home, tell, source)]
             self._keep_traceback(points[0], error)
             return [refused(points[0], error)]
-        parts = {trial_name(p): [runs_of_part(f"{trial_name(p)}-{k}", runs) for k in range(self.seeds)] for p in points}
-        return [
-            failed[name] if name in failed else outcome(point, parts[name], self.job.metric)
-            for point in points
-            for name in [trial_name(point)]
-        ]
+
+    def _outcome(self, point: Point, runs: Sequence[Finished], failed: Mapping[str, Trial]) -> Trial:
+        name = trial_name(point)
+        parts = [runs_of_part(f"{name}-{seed}", runs) for seed in range(self.seeds)]
+        return failed[name] if name in failed else outcome(point, parts, self.job.metric)
 
     def _execute(self, plan: Plan, tell: Tell, source: Source) -> list[Finished]:
         worker = _Telling(self.device, tell)

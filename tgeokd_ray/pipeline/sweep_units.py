@@ -10,7 +10,6 @@ from typing import Any
 from tgeokd_ray.config.proposals import Asked, Listed
 from tgeokd_ray.config.space import Point, Space, effective, grid_points, size_of
 from tgeokd_ray.config.sweep import Sweep
-from tgeokd_ray.errors import UserError
 from tgeokd_ray.pipeline.sweep_journal import Journal, Trial, trial_name
 from tgeokd_ray.pipeline.sweep_student import SideBySide
 from tgeokd_ray.pipeline.sweep_trial import Trials, Unit
@@ -62,7 +61,7 @@ def first_runs(point: Point, trials: Trials) -> list[RunSpec]:
     """What the first seed of a point trains first; nothing where there can be no such student, which its trial says."""
     try:
         plan = trials.plan(point, HOME)
-    except UserError:
+    except Exception:  # its trial fails with it, and is listed
         return []
     return list(SideBySide({trial_name(point): (plan, 0)})([]))
 
