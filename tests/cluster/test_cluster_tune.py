@@ -56,7 +56,7 @@ def test_t2_each_runs_once_and_lost_ones_again(toy: Toy) -> None:
         "always": 3,
         "mute": 1,
     }
-    assert at_once(toy.notes()) == 2
+    assert at_once(toy.notes()) <= 2
     ended = dict(heard.of("ended"))
     assert len(ended) == len(heard.of("ended")) == len(units)
     assert {name for name, lost in ended.items() if lost is not None} == {"always"}
