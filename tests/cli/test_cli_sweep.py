@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import Result
-
-from tgeokd_ray.tables.cards import PACKAGED
+from small_card import small_card
 
 RATE = "student.training.optimizer.learning_rate"
 SPACE = {RATE: {"choice": [0.01, 0.02]}}
@@ -101,10 +100,7 @@ def test_help_names_what_a_sweep_can_do() -> None:
 def test_a_small_sweep_and_what_it_would_do(
     run: Run, file: Callable[..., str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    text = yaml.safe_load((PACKAGED / "synthetic_ctr.yaml").read_text())
-    text["format"] |= {"rows": 3000, "chunk_rows": 1500}
-    card, root = tmp_path / "small.yaml", tmp_path / "artifacts"
-    card.write_text(yaml.safe_dump(text))
+    card, root = small_card(tmp_path, 3000, 1500), tmp_path / "artifacts"
     sweep = ["sweep", file(base={"card": str(card), **SMALL}, search="grid"), "--root", str(root), "--local"]
     planned = run(*sweep, "--dry-run")
     assert planned.exit_code == 0, planned.output

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import yaml
 from cluster_chain import SMALL, Chain
+from small_card import small_card
 
 from tgeokd_ray.artifacts import Artifact, Staging, save_tensors, staging, write_file
 from tgeokd_ray.cluster.connect import Connection, connect
@@ -21,7 +21,6 @@ from tgeokd_ray.events import Silent
 from tgeokd_ray.feed import class_means
 from tgeokd_ray.feed.storage import Storage
 from tgeokd_ray.pipeline.job import Place, run_job
-from tgeokd_ray.tables.cards import PACKAGED
 
 CLASSES = 3
 GROUPS = (40, 40, 17)  # rows per row group of each of the two shards
@@ -52,10 +51,7 @@ def cluster() -> Iterator[Connection]:
 def chain(tmp_path_factory: pytest.TempPathFactory) -> Chain:
     """The whole chain on 4,000 rows of the packaged synthetic card, in this process."""
     folder = tmp_path_factory.mktemp("chain")
-    text = yaml.safe_load((PACKAGED / "synthetic_ctr.yaml").read_text())
-    text["format"] |= {"rows": 4000, "chunk_rows": 1500}
-    (folder / "small.yaml").write_text(yaml.safe_dump(text))
-    job, card = resolve({"card": str(folder / "small.yaml"), "root": str(folder / "root")}, settings=SMALL)
+    job, card = resolve({"card": str(small_card(folder, 4000, 1500)), "root": str(folder / "root")}, settings=SMALL)
     results, _ = run_job(job, card, Place(local=True), Silent())
     return Chain(job, card, results, folder / "root")
 

@@ -80,5 +80,5 @@ def test_a_trial_lies_on_one_node() -> None:
     wrong = check_trials(1, 4, 0, [{"CPU": 3.0}, {"CPU": 3.0}])
     assert wrong is not None
     assert "concurrency 1 x 4 CPU: there is room for 0 on 2 node(s) with 6 CPUs, 0 GPUs" in str(wrong)
-    assert wrong.fix == "a smaller part under resources"
+    assert wrong.fix == "a smaller part under resources; nodes that are still to join count when they are there"
     assert "room for 0" in str(check_trials(1, 1, 1, [{"CPU": 4.0}, {"GPU": 1.0}]))

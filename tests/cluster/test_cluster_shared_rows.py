@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
+from small_card import small_card
 
 from tgeokd_ray.cluster import shared_rows
 from tgeokd_ray.cluster.shared_rows import STORE_SHARE, SharedRows, share_rows
 from tgeokd_ray.config.resolve import resolve
 from tgeokd_ray.events import Silent
 from tgeokd_ray.pipeline.job import Place, run_stage
-from tgeokd_ray.tables.cards import PACKAGED
 from tgeokd_ray.training.data import DirectSource, all_wanted
 from tgeokd_ray.training.spec import RunSpec
 
@@ -24,10 +23,7 @@ from tgeokd_ray.training.spec import RunSpec
 def spec(tmp_path_factory: pytest.TempPathFactory) -> RunSpec:
     """A student on labels of a small table, which reads train and valid."""
     root = tmp_path_factory.mktemp("rows")
-    text = yaml.safe_load((PACKAGED / "synthetic_ctr.yaml").read_text())
-    text["format"] |= {"rows": 1500, "chunk_rows": 700}
-    (root / "small.yaml").write_text(yaml.safe_dump(text))
-    options = {"card": str(root / "small.yaml"), "root": str(root)}
+    options = {"card": str(small_card(root, 1500, 700)), "root": str(root)}
     (table,) = run_stage("encode", *resolve(options), {}, Place(local=True), Silent())
     places = {"root": "", "folder": "", "table": str(table.path)}
     return RunSpec(name="a", kind="students", artifact="a", measured=False, **places)

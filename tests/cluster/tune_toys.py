@@ -16,6 +16,7 @@ import ray
 from ray import cloudpickle
 
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # processes of Ray do not see the folder of tests
+MEETING_SECONDS = 30.0
 EPOCHS = 9  # more than any toy has
 
 
@@ -28,6 +29,7 @@ class ToyUnit:
     values: tuple[float, ...] = (0.5,)
     pause: float = 0.0
     kills: int = 0
+    meets: str | None = None  # another unit, for which it waits before it tells anything
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,9 @@ class Toy:
         self._write(unit, attempt, note)
         if attempt <= unit.kills:
             os.kill(os.getpid(), signal.SIGKILL)
+        until = time.time() + MEETING_SECONDS
+        while unit.meets is not None and not self.notes(unit.meets) and time.time() < until:
+            time.sleep(0.05)
         try:
             for epoch, value in enumerate(unit.values, start=1):
                 time.sleep(unit.pause)
@@ -67,8 +72,8 @@ class Toy:
 class Heard:
     """What the driver hears: ("began" | "told" | "ended", unit, what more there is)."""
 
-    events: list[tuple[str, str, Any]] = field(default_factory=list)
     curves: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    events: list[tuple[str, str, Any]] = field(default_factory=list)
 
     def began(self, unit: ToyUnit) -> None:
         self.events.append(("began", unit.name, None))

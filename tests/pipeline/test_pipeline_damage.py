@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from small_card import small_card
 
 from tgeokd_ray.artifacts import Artifact, list_artifacts
 from tgeokd_ray.config.resolve import resolve
@@ -15,7 +16,7 @@ from tgeokd_ray.events import Silent
 from tgeokd_ray.pipeline.job import Place, run_job
 from tgeokd_ray.pipeline.own_card import check_card, own_card
 from tgeokd_ray.tables.card_damage import damage_told
-from tgeokd_ray.tables.cards import PACKAGED, Card, load_card
+from tgeokd_ray.tables.cards import Card, load_card
 
 SETTINGS = (
     "teacher.training.epochs=1",
@@ -41,9 +42,7 @@ def run(folder: Path, *settings: str) -> Told:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("damage")
-    text = yaml.safe_load((PACKAGED / "synthetic_ctr.yaml").read_text())
-    text["format"] |= {"rows": 3000, "chunk_rows": 1000}
-    (path / "small.yaml").write_text(yaml.safe_dump(text))
+    small_card(path, 3000, 1000)
     return path
 
 

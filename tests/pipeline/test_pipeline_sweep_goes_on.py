@@ -13,9 +13,10 @@ import yaml
 from sweep_runs import RATE, SMALL, Sweeps, trials_of
 
 from tgeokd_ray.artifacts import DISK, held
+from tgeokd_ray.config.proposals import Listed, Round
 from tgeokd_ray.config.sweep import Resolved
 from tgeokd_ray.errors import ConfigError, ResourceError
-from tgeokd_ray.events import Silent
+from tgeokd_ray.events import Progress, Silent
 from tgeokd_ray.pipeline import engine, job
 from tgeokd_ray.pipeline.job import Place
 from tgeokd_ray.pipeline.sweep import Prepared, dry_run, run_sweep
@@ -167,10 +168,11 @@ def test_what_failed_and_what_is_left_are_both_told(sweeps: Sweeps, monkeypatch:
     seen: list[Any] = []
 
     class Late(engine.LocalEngine):
-        def trials(self, run: Any, what: Any, resolved: Resolved, **rest: Any) -> bool:
-            seen.append(what.number)
-            first = replace(what, units=what.units[:1])
-            super().trials(run, first, resolved, **rest)
+        def trials(self, what: Round, progress: Progress) -> bool:
+            assert isinstance(what.proposals, Listed)
+            seen.append(what.proposals.number)
+            first = replace(what.proposals, units=what.proposals.units[:1])
+            super().trials(replace(what, proposals=first), progress)
             return False
 
     monkeypatch.setattr(job, "LocalEngine", Late)

@@ -42,12 +42,11 @@ def test_every_trial_is_worth_what_the_student_of_a_job_is(sweeps: Sweeps) -> No
 
 @pytest.mark.parametrize(
     ("rule", "fusion", "level"),
-    [("tgeo_one_step", {}, 0.5), ("tgeo_one_step", {"level": 0.3}, 0.3)],
+    [("tgeo_one_step", {}, 0.5), ("tgeo_one_step", {"level": 0.3}, 0.3), ("tgeo", {}, None)],
 )
 def test_the_job_in_best_yaml_trains_the_best_student(
-    sweeps: Sweeps, rule: str, fusion: dict[str, float], level: float
+    sweeps: Sweeps, rule: str, fusion: dict[str, float], level: float | None
 ) -> None:
-    """Of one step; the job of two phases may take its constant instead (docs/sweeps.md)."""
     name = f"yaml-{rule}-{level}"
     base = {"distill": {"fusion": {"batch_rows": 64, **fusion}, "strengths": [1.0], "shifts": [0.0, 1.5]}}
     results = sweeps.run(name, {"rule": {"grid": [rule]}}, search="grid", base=base)
@@ -80,11 +79,16 @@ def test_no_trial_reads_or_measures_test(sweeps: Sweeps, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(sweep_trial, "execute", watched)
     sweeps.run("unseen", {"rule": {"grid": ["labels", "tgeo"]}}, search="grid")
-    assert [spec.kind for spec in specs] == ["students", "ratios", "students"]
+    assert [spec.kind for spec in specs] == [
+        "students",
+        "students",
+        "ratios",
+        "students",
+    ]
     assert not any(spec.measured for spec in specs)
     assert read == {"train", "outer", "valid"}
     measured = [run.metrics["test"] for run in found if "test" in run.metrics]
-    assert measured == [None] * 2  # of ratios there is nothing to measure
+    assert measured == [None] * 3  # of ratios there is nothing to measure
 
 
 @pytest.mark.parametrize(("metric", "sign"), [("auc", 1.0), ("nll", -1.0)])

@@ -11,6 +11,8 @@ from tgeokd_ray.feed import LANES
 Node = Mapping[str, float]  # all that a node has, used or not: {"CPU": 4.0, "GPU": 1.0, ...}
 DIVISORS = tuple(n for n in range(1, LANES + 1) if LANES % n == 0)
 
+SMALLER = "a smaller part under resources; nodes that are still to join count when they are there"
+
 
 def total(nodes: Sequence[Node], kind: str) -> int:
     """How many whole CPUs or GPUs all nodes have together."""
@@ -92,7 +94,7 @@ def check_trials(concurrency: int, cpu: float, gpu: float, nodes: Sequence[Node]
     there = f"{sum(node.get('CPU', 0) for node in nodes):g} CPUs, {sum(node.get('GPU', 0) for node in nodes):g} GPUs"
     return ConfigError(
         f"concurrency {concurrency} x {each}: there is room for {room} on {len(nodes)} node(s) with {there}",
-        fix=f"concurrency: {room}, or a smaller part under resources" if room else "a smaller part under resources",
+        fix=f"concurrency: {room}, or a smaller part under resources" if room else SMALLER,
     )
 
 

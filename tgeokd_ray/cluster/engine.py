@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from tgeokd_ray.cluster.capacity import check_plan, check_trials, check_workers, choose_device, total
 from tgeokd_ray.cluster.connect import Connection, connect, cores
@@ -16,15 +16,12 @@ from tgeokd_ray.cluster.source import ClusterSource, FeedKind
 from tgeokd_ray.cluster.store import share
 from tgeokd_ray.cluster.train import Group, run_plan
 from tgeokd_ray.cluster.visibility import check_root_visible
-from tgeokd_ray.config.proposals import Asked, Listed
-from tgeokd_ray.config.sweep import Resolved, Sweep
+from tgeokd_ray.config.proposals import Round
+from tgeokd_ray.config.sweep import Sweep
 from tgeokd_ray.events import Progress
 from tgeokd_ray.feed import LogitsTable
 from tgeokd_ray.training.reuse import Plan
-from tgeokd_ray.training.spec import Finished, RunSpec
-
-if TYPE_CHECKING:
-    from tgeokd_ray.cluster.tune import Listener, Run
+from tgeokd_ray.training.spec import Finished
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -76,37 +73,16 @@ class RayEngine:
         if wrong is not None:
             raise wrong
 
-    def trials(
-        self,
-        run: Run,
-        what: Listed | Asked,
-        resolved: Resolved,
-        *,
-        specs: Sequence[RunSpec],
-        board: Listener,
-        seconds: float | None,
-        progress: Progress,
-    ) -> bool:
-        """Run trials by Ray Tune. What `specs` read is put into the object store once, as far as it fits there; the
-        rest is read from disk by every trial, which is told."""
+    def trials(self, what: Round, progress: Progress) -> bool:
+        """Run trials by Ray Tune; whether there was time for all. What their specs read is put into the object store
+        once, as far as it fits there; the rest is read from disk by every trial, which is told."""
         from tgeokd_ray.cluster.tune import run_trials  # a second of import that other jobs do without
 
-        paths = dict.fromkeys(path for spec in specs for path in spec.logits)
-        shared = share({path: LogitsTable.open(Path(path)).class_means for path in paths})
-        source = ClusterSource("direct", shared)
-        rows = share_rows(specs, source)
+        paths = dict.fromkeys(path for spec in what.specs for path in spec.logits)
+        source = ClusterSource("direct", share({path: LogitsTable.open(Path(path)).class_means for path in paths}))
+        rows = share_rows(what.specs, source)
         _tell_shared(rows, progress)
-        return run_trials(
-            run,
-            what,
-            resolved.sweep,
-            epochs=resolved.most_epochs + 1,
-            curves=board.curves,
-            source=replace(source, shared=rows),
-            listener=board,
-            seconds=seconds,
-            storage=self._storage,
-        )
+        return run_trials(what, replace(source, shared=rows), self._storage)
 
     def close(self) -> None:
         """Give back what was started."""

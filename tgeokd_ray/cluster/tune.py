@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from ray import tune
 from ray.tune.progress_reporter import TrialProgressCallback
@@ -19,10 +19,9 @@ from tgeokd_ray.cluster.beside import beside
 from tgeokd_ray.cluster.environment import environment
 from tgeokd_ray.cluster.failures import RAISED
 from tgeokd_ray.cluster.ray_folder import ray_folder
-from tgeokd_ray.config.proposals import Asked, Listed
-from tgeokd_ray.config.space import Parameter
+from tgeokd_ray.config.distributions import distribution
+from tgeokd_ray.config.proposals import Asked, Listed, Listener, Round
 from tgeokd_ray.config.sweep import FUSION_RATE, Sweep
-from tgeokd_ray.errors import ConfigError
 from tgeokd_ray.training.data import Source
 
 Tell = Callable[[Mapping[str, float]], None]
@@ -40,45 +39,18 @@ SETTINGS = {
 }
 
 
-class Listener(Protocol):
-    """Hears in the driver how trials go, by unit. `curves`: values of trials that are over, after each epoch."""
+def run_trials(what: Round, source: Source, storage: Path) -> bool:
+    """Run every trial of a round, at most `concurrency` of its sweep at once; whether there was time for all of them.
 
-    @property
-    def curves(self) -> Mapping[str, Sequence[float]]: ...
-
-    def began(self, unit: Any) -> None:
-        """A trial starts, or starts again."""
-
-    def told(self, unit: Any, epoch: int, value: float) -> None:
-        """A trial says how good it is."""
-
-    def ended(self, unit: Any, lost: str | None) -> None:
-        """A trial is over: by itself, stopped by the scheduler, or, with a reason, its process was lost for good."""
-
-
-def run_trials(
-    run: Run | Member,
-    proposals: Listed | Asked,
-    sweep: Sweep,
-    *,
-    epochs: int,
-    curves: Mapping[str, Sequence[float]],
-    source: Source,
-    listener: Listener,
-    seconds: float | None,
-    storage: Path,
-) -> bool:
-    """Run every trial, at most `sweep.concurrency` at once; whether `seconds` were enough for all.
-
-    `run` may tell {"epoch", "value"}, a larger value being better and `epochs` more than a trial's own last one; it is
-    stopped by a SystemExit out of that call. `curves` are such values of trials that were over before, after each of
-    their epochs, by which the scheduler judges too. A population's `run` gets its rate, the folder of a checkpoint or
-    None, and its member's name beside, and tells with a folder. `storage` is a folder that every node sees.
+    The curves of the listener are what the scheduler judges by, too. A population's `run` gets its rate, the folder of
+    a checkpoint or None, and its member's name beside, and tells with a folder. `storage` is a folder that every node
+    sees.
     """
-    budget, callback = _Budget(seconds), _Callback(proposals, listener)
+    proposals, sweep = what.proposals, what.sweep
+    budget, callback = _Budget(what.seconds), _Callback(proposals, what.listener)
     with environment(SETTINGS), ray_folder(storage) as folder:
         function = _member if sweep.scheduler == "pbt" else _trial
-        trainable = tune.with_parameters(function, run=run, proposals=proposals, source=source)
+        trainable = tune.with_parameters(function, run=what.run, proposals=proposals, source=source)
         tuner = tune.Tuner(
             tune.with_resources(trainable, _resources(sweep)),
             param_space=_param_space(proposals, sweep),
@@ -89,7 +61,7 @@ def run_trials(
                 # A population takes turns: all of it is begun, and what resources there are say how many run.
                 max_concurrent_trials=None if sweep.scheduler == "pbt" else sweep.concurrency,
                 reuse_actors=True,
-                scheduler=_scheduler(sweep, epochs, curves),
+                scheduler=_scheduler(sweep, what.epochs, what.listener.curves),
                 search_alg=None if isinstance(proposals, Listed) else _optuna(proposals),
             ),
             run_config=tune.RunConfig(
@@ -175,17 +147,15 @@ def _scheduler(sweep: Sweep, epochs: int, curves: Mapping[str, Sequence[float]])
 
 
 def _optuna(asked: Asked) -> Any:
-    """The searcher, which is told of all that is known. ConfigError where Optuna is not installed."""
-    try:
-        import optuna
-    except ImportError:
-        raise ConfigError("search: tpe needs Optuna", fix="pip install 'tgeokd-ray[tune]', or search: random") from None
+    """The searcher, which is told of all that is known."""
+    import optuna  # an extra, which is asked for before anything starts
+
     from tgeokd_ray.cluster.patient import PatientOptuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     searcher = PatientOptuna(
         asked.key,
-        space={name: _distribution(parameter) for name, parameter in asked.space.items()},
+        space={name: distribution(parameter) for name, parameter in asked.space.items()},
         metric=VALUE,
         mode="max",
         points_to_evaluate=[dict(raw) for raw in asked.first],
@@ -195,17 +165,6 @@ def _optuna(asked: Asked) -> Any:
     for raw, value in asked.known:
         searcher.add_evaluated_point(dict(raw), value if value is not None else 0.0, error=value is None)
     return searcher
-
-
-def _distribution(parameter: Parameter) -> Any:
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-    if parameter.values is not None:
-        return CategoricalDistribution(range(len(parameter.values)))
-    low, high = parameter.ends
-    if parameter.kind == "int_uniform":
-        return IntDistribution(int(low), int(high))
-    return FloatDistribution(low, high, log=parameter.kind == "log_uniform")
 
 
 class _Budget(tune.Stopper):  # type: ignore[misc]

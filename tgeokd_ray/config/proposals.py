@@ -1,12 +1,14 @@
-"""What a sweep is to try: a list of units, or points that a search algorithm thinks of as it goes."""
+"""What an engine is handed of a sweep: what to try, listed or thought of as it goes, and who hears."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from tgeokd_ray.config.space import Space
+from tgeokd_ray.config.sweep import Sweep
+from tgeokd_ray.training.spec import RunSpec
 
 Raw = Mapping[str, Any]  # a point as a search algorithm sees it: places in lists, conditions unheard
 
@@ -44,3 +46,35 @@ class Asked:
     def unit(self, config: Raw) -> Any:
         """The unit of a raw point."""
         return self.make(config)
+
+
+class Listener(Protocol):
+    """Hears how trials go, by unit. `curves`: the metric after each epoch of trials that are over, larger better."""
+
+    @property
+    def curves(self) -> Mapping[str, Sequence[float]]: ...
+
+    def began(self, unit: Any) -> None:
+        """A trial starts, or starts again."""
+
+    def told(self, unit: Any, epoch: int, value: float) -> None:
+        """A trial says how good it is, larger is better."""
+
+    def ended(self, unit: Any, lost: str | None) -> None:
+        """A trial is over: by itself, stopped by the scheduler, or, with a reason, its process was lost for good."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """Trials of `proposals` by the settings of `sweep`, each of which does `run(unit, tell, source)` (a member of a
+    population has more arguments). It may tell {"epoch", "value"}, a larger value being better and `epochs` more than
+    its own last one, and is stopped by a SystemExit out of that call. What `specs` read, all trials read. `seconds` may
+    pass, None: as many as it takes."""
+
+    run: Callable[..., None]
+    proposals: Listed | Asked
+    sweep: Sweep
+    epochs: int
+    specs: Sequence[RunSpec]
+    listener: Listener
+    seconds: float | None = None

@@ -30,14 +30,14 @@ from tgeokd_ray.errors import ConfigError, Problem
 from tgeokd_ray.tables.card_yaml import read_yaml
 from tgeokd_ray.tables.cards import Card
 from tgeokd_ray.tables.validation import Strict, did_you_mean, problems_of, raise_all, validated
-from tgeokd_ray.training.spec import HIGHER_IS_BETTER
+from tgeokd_ray.training.spec import sign_of
 
 RULE, CONSTANT = "rule", "constant"
 EPOCHS = "student.training.epochs"
 FUSION_RATE = "distill.fusion.optimizer.learning_rate"
 CHANGES = "distill.fusion.changes"
 ONE_STEP = "tgeo_one_step"  # the one rule that learns its ratio in the run that is measured
-TRIAL_RULES = ("labels", "constant", *get_args(Rival), "tgeo_one_step", "tgeo")
+TRIAL_RULES = ("labels", "constant", *get_args(Rival), ONE_STEP, "tgeo")
 # What a trial can't have, since it is of one student, and what is searched in its place.
 OTHERS = {
     "distill.rule": RULE,
@@ -173,7 +173,7 @@ class Resolved:
     @property
     def sign(self) -> float:
         """1 where more of the metric is better, else -1."""
-        return 1.0 if HIGHER_IS_BETTER[self.metric] else -1.0
+        return sign_of(self.metric)
 
     @property
     def most_epochs(self) -> int:

@@ -4,35 +4,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from tgeokd_ray.config.proposals import Asked, Listed
-from tgeokd_ray.config.sweep import Resolved, Sweep
+from tgeokd_ray.config.proposals import Round
+from tgeokd_ray.config.sweep import Sweep
 from tgeokd_ray.errors import ResourceError
 from tgeokd_ray.events import Progress
 from tgeokd_ray.training.reuse import Plan
-from tgeokd_ray.training.spec import Finished, RunSpec
+from tgeokd_ray.training.spec import Finished
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-# What one trial does with (unit, tell, source); a member of a population has more arguments (`sweep_population`).
-Run = Callable[..., None]
-
-
-class Heard(Protocol):
-    """Who hears how trials go: that one began, its metric (larger is better) after an epoch, that it is over, `lost`
-    where it could not say so itself. `curves` has that metric after each epoch of trials that are over."""
-
-    @property
-    def curves(self) -> Mapping[str, Sequence[float]]: ...
-
-    def began(self, unit: Any) -> None: ...
-
-    def told(self, unit: Any, epoch: int, value: float) -> None: ...
-
-    def ended(self, unit: Any, lost: str | None) -> None: ...
 
 
 class Engine(Protocol):
@@ -49,18 +33,8 @@ class Engine(Protocol):
     def check_trials(self, sweep: Sweep) -> None:
         """ConfigError where not as many trials fit at once as the sweep asks for."""
 
-    def trials(
-        self,
-        run: Run,
-        what: Listed | Asked,
-        resolved: Resolved,
-        *,
-        specs: Sequence[RunSpec],
-        board: Heard,
-        seconds: float | None,
-        progress: Progress,
-    ) -> bool:
-        """Run trials, which read what `specs` read; whether `seconds`, None for ever, were enough for all of them."""
+    def trials(self, what: Round, progress: Progress) -> bool:
+        """Run the trials of a round; whether there was time for all of them."""
 
     def close(self) -> None:
         """Give back what was started."""
@@ -92,31 +66,21 @@ class LocalEngine:
     def check_trials(self, sweep: Sweep) -> None:
         del sweep
 
-    def trials(
-        self,
-        run: Run,
-        what: Listed | Asked,
-        resolved: Resolved,
-        *,
-        specs: Sequence[RunSpec],
-        board: Heard,
-        seconds: float | None,
-        progress: Progress,
-    ) -> bool:
+    def trials(self, what: Round, progress: Progress) -> bool:
         from tgeokd_ray.training.data import DirectSource
 
-        del specs, progress
-        until = math.inf if seconds is None else time.monotonic() + seconds
-        for index in range(what.number):
+        del progress
+        until = math.inf if what.seconds is None else time.monotonic() + what.seconds
+        for index in range(what.proposals.number):
             if time.monotonic() >= until:
                 return False
-            unit = what.unit({"unit": index})
-            board.began(unit)
+            unit = what.proposals.unit({"unit": index})
+            what.listener.began(unit)
             try:
-                run(unit, partial(_pass_on, board, unit, until, resolved.most_epochs), DirectSource())
+                what.run(unit, partial(_pass_on, what, unit, until), DirectSource())
             except _TimeIsUp:
                 return False
-            board.ended(unit, None)
+            what.listener.ended(unit, None)
         return True
 
     def close(self) -> None:
@@ -127,10 +91,10 @@ class _TimeIsUp(SystemExit):
     """Ends a trial that is not over, which leaves its checkpoint."""
 
 
-def _pass_on(board: Heard, unit: Any, until: float, epochs: int, told: Mapping[str, float]) -> None:
-    board.told(unit, int(told["epoch"]), told["value"])
-    if told["epoch"] <= epochs and time.monotonic() >= until:
+def _pass_on(what: Round, unit: Any, until: float, told: Mapping[str, float]) -> None:
+    if told["epoch"] < what.epochs and time.monotonic() >= until:
         raise _TimeIsUp
+    what.listener.told(unit, int(told["epoch"]), told["value"])
 
 
 class Lazy:

@@ -14,7 +14,7 @@ from tgeokd_ray.errors import ConfigError, Problem
 from tgeokd_ray.objectives.settings import OptimizerSpec
 from tgeokd_ray.pipeline.live import live_teacher
 from tgeokd_ray.pipeline.rivals import check_rivals, runs_of
-from tgeokd_ray.training.spec import HIGHER_IS_BETTER, Candidate, Choice, Finished, Fusion, RunSpec
+from tgeokd_ray.training.spec import Candidate, Choice, Finished, Fusion, RunSpec, sign_of
 
 LEVELS = (0.05, 0.95)
 ROUNDS = ((0.25, 3), (0.5, 9))  # share of the epochs, and which part of the candidates goes on
@@ -130,7 +130,7 @@ class Grid:
 
 def chosen(finished: Sequence[Finished], names: Sequence[str], metric: str) -> str | None:
     """The name of the best run on valid among `names`; None where none of them has the metric."""
-    sign = 1.0 if HIGHER_IS_BETTER[metric] else -1.0
+    sign = sign_of(metric)
     values = {
         run.name: sign * run.metrics["valid"][metric]
         for run in finished

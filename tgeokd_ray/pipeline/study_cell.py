@@ -40,7 +40,7 @@ from tgeokd_ray.tables.regimes.catalogue import build, table_of
 from tgeokd_ray.tables.regimes.regime import Regime
 from tgeokd_ray.tables.regimes.writing import Written, write
 from tgeokd_ray.training.reuse import load_metrics
-from tgeokd_ray.training.spec import HIGHER_IS_BETTER, Finished, RunSpec
+from tgeokd_ray.training.spec import HIGHER_IS_BETTER, Finished, RunSpec, sign_of
 
 # What all rules are compared on, where a study names no other grid.
 CONSTANTS, TEMPERATURES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0), (1.0, 2.0)
@@ -215,7 +215,7 @@ class StudyCell:
         won = [(run.metrics["choice"]["best"], plan) for run, plan in learned if run and "choice" in run.metrics]
         if PERMUTED not in self.rules or not won:
             return ()
-        sign = 1 if HIGHER_IS_BETTER[plans[0].metric] else -1
+        sign = sign_of(plans[0].metric)
         best, plan = max(won, key=lambda one: sign * one[0]["valid"])
         shape = [found[spec.name] for spec in plan.shapes if spec.name in found][int(best["source"])]
         row_ids, ratios = read_ratios(open_artifact(Path(shape.artifact)))

@@ -16,7 +16,7 @@ from tgeokd_ray.objectives.settings import OTHER_LOSSES
 from tgeokd_ray.pipeline.other_teachers import OTHER_TEACHERS
 from tgeokd_ray.pipeline.references import REFERENCE
 from tgeokd_ray.pipeline.study_models import FIGURES, mean, pooled
-from tgeokd_ray.training.spec import HIGHER_IS_BETTER
+from tgeokd_ray.training.spec import sign_of
 
 CONSTANT, LEARNED, EACH = "constant", "tgeo", "tgeo.each"
 OF_CONSTANTS = (CONSTANT, *OTHER_TEACHERS, *OTHER_LOSSES)  # a constant is chosen for each of them
@@ -119,7 +119,7 @@ def _students(cell: Mapping[str, Any]) -> Iterator[Figures]:
     grid, as a student of its own."""
     metric = cell["metric"]
     learned = [one for one in cell["students"] if "choice" in one and one["valid"][metric] is not None]
-    sign = 1 if HIGHER_IS_BETTER[metric] else -1
+    sign = sign_of(metric)
     best = max(learned, key=lambda one: sign * one["valid"][metric], default=None)
     for student in cell["students"]:
         if best is not None and student is learned[0]:
@@ -150,7 +150,7 @@ def _choices(student: Mapping[str, Any], metric: str) -> Iterator[tuple[str, tup
 
 def _best(options: Mapping[tuple[Any, ...], Sequence[Figures]], metric: str) -> tuple[Any, ...]:
     """The choice with the best mean on valid; one that a seed has no figure of is never the best."""
-    sign = 1 if HIGHER_IS_BETTER[metric] else -1
+    sign = sign_of(metric)
 
     def value(choice: tuple[Any, ...]) -> float:
         found = mean([one["valid"][metric] for one in options[choice]])

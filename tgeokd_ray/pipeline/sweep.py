@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tgeokd_ray.artifacts import DISK, Artifact, check_name, held, open_artifact
+from tgeokd_ray.config.proposals import Round
 from tgeokd_ray.config.sweep import Resolved
 from tgeokd_ray.errors import (
     ConfigError,
@@ -129,9 +130,9 @@ def _tried(
     while (what := proposals(sweep, trials, number, known)) is not None:
         before = len(known)
         seconds = None if sweep.budget_minutes is None else began + 60 * sweep.budget_minutes - time.monotonic()
-        specs = _shared_by(prepared)
         run = Member(trials, sweep.pbt.every_epochs) if pbt else trials
-        whole = engine().trials(run, what, resolved, specs=specs, board=board, seconds=seconds, progress=progress)
+        one = Round(run, what, sweep, trials.epochs, _shared_by(prepared), board, seconds)
+        whole = engine().trials(one, progress)
         known |= journal.known()
         if not whole:
             progress.warned(f"the budget of {sweep.budget_minutes:g} minutes is used up: the same command goes on")
@@ -149,9 +150,8 @@ def _tried(
 
 
 def _shared_by(prepared: Prepared) -> list[RunSpec]:
-    """Runs that read all that any trial reads: one for each rule."""
-    points = prepared.resolved.samples
-    return [spec for point in points for spec in first_runs(point, prepared.trials)[:1]]
+    """Runs that read all that any trial reads from the start."""
+    return [spec for point in prepared.resolved.samples for spec in first_runs(point, prepared.trials)]
 
 
 def _for_good(prepared: Prepared, best: Trial) -> Finished:

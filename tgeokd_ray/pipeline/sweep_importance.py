@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from tgeokd_ray.config.space import Parameter, Space
+from tgeokd_ray.config.distributions import distribution
+from tgeokd_ray.config.space import Space
 from tgeokd_ray.pipeline.sweep_journal import Trial
 
 LEAST = 4  # finished trials; of fewer there is nothing to explain
@@ -30,7 +30,7 @@ def importance(
         return None, "Optuna is not installed: pip install 'tgeokd-ray[tune]'"
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(direction="maximize" if higher_is_better else "minimize")
-    distributions = {name: _distribution(space[name], finished, name) for name in varied}
+    distributions = {name: distribution(space[name]) for name in varied}
     for trial in finished:
         params = {name: space[name].encoded(trial.point[name]) for name in varied}
         study.add_trial(optuna.trial.create_trial(value=trial.value, params=params, distributions=distributions))
@@ -40,15 +40,3 @@ def importance(
     except (ValueError, RuntimeError) as error:
         return None, f"Optuna: {error}"
     return {name: float(share) for name, share in shares.items()}, None
-
-
-def _distribution(parameter: Parameter, trials: Sequence[Trial], name: str) -> Any:
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-    if parameter.values is not None:
-        return CategoricalDistribution(range(len(parameter.values)))
-    values = [trial.point[name] for trial in trials]  # a known point may lie on the edge
-    low, high = min(parameter.ends[0], *values), max(parameter.ends[1], *values)
-    if parameter.kind == "int_uniform":
-        return IntDistribution(int(low), int(high))
-    return FloatDistribution(low, high, log=parameter.kind == "log_uniform")

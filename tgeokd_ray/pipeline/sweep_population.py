@@ -31,7 +31,11 @@ TellWith = Callable[[Mapping[str, float], Path | None], None]
 
 
 class Pause(SystemExit):
-    """Ends a run at a checkpoint, to go on from it."""
+    """Ends a run at a checkpoint, to go on from it, after so many epochs and at this value of the metric."""
+
+    def __init__(self, epoch: int, value: float) -> None:
+        super().__init__()
+        self.epoch, self.value = epoch, value
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ class Member:
         while True:
             try:
                 trials(Unit((past.whole,)), _pausing(past.epoch, self.every, trials.epochs), source)
-            except _At as reached:
+            except Pause as reached:
                 past = replace(past, epoch=reached.epoch)
                 folder = _packed(trials, past)
                 tell({"epoch": reached.epoch, "value": reached.value}, folder)
@@ -85,19 +89,11 @@ class Member:
             return
 
 
-class _At(Pause):
-    """A pause after so many epochs, at this value of the metric."""
-
-    def __init__(self, epoch: int, value: float) -> None:
-        super().__init__()
-        self.epoch, self.value = epoch, value
-
-
 def _pausing(since: int, every: int, over: int) -> Callable[[Mapping[str, float]], None]:
     def tell(told: Mapping[str, float]) -> None:
         # The epoch at which it paused is told again, since the checkpoint is from before its end.
         if since < told["epoch"] < over and told["epoch"] % every == 0:
-            raise _At(int(told["epoch"]), told["value"])
+            raise Pause(int(told["epoch"]), told["value"])
 
     return tell
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from tgeokd_ray.artifacts import Artifact
 from tgeokd_ray.config.job import Job, Rival
 from tgeokd_ray.config.space import Point
-from tgeokd_ray.config.sweep import CONSTANT, rule_of, trial_job
+from tgeokd_ray.config.sweep import CONSTANT, ONE_STEP, rule_of, trial_job
 from tgeokd_ray.errors import ConfigError, Problem
 from tgeokd_ray.pipeline.plans import AllAtOnce, students_plan
 from tgeokd_ray.tables.validation import problems_of
@@ -43,10 +43,10 @@ def point_job(base: Job, point: Point) -> Job:
         raise ConfigError([Problem(text) for _, text in problems_of(Job, error)], fix="narrow the space") from None
     rule, distill = rule_of(job, point), job.distill
     fusion = distill.fusion
-    if rule == "tgeo_one_step" and fusion.level == "chosen":  # in a trial there are no constants to choose it from
+    if rule == ONE_STEP and fusion.level == "chosen":  # in a trial there are no constants to choose it from
         fusion = fusion.model_copy(update={"level": LEVEL})
     changes = {
-        "rule": rule if rule in ("tgeo", "tgeo_one_step") else distill.rule,
+        "rule": rule if rule in ("tgeo", ONE_STEP) else distill.rule,
         "rivals": (rule,) if rule in get_args(Rival) else (),
         "constants": (float(point.get(CONSTANT, distill.constants[0])),),
         "mixtures": (),
@@ -57,14 +57,14 @@ def point_job(base: Job, point: Point) -> Job:
 
 
 def student_plan(base: Job, point: Point, place: Place) -> Plan:
-    """The plan of the one student of a point, which is its last run; before it, with the rule `tgeo`, that of its
-    ratios. ConfigError for a rule that is undefined on the table."""
+    """The plan of the one student of a point, which is its last run; before it, with the rule `tgeo`, its ratios and
+    the constant that they have to beat, as in a job. ConfigError for a rule that is undefined on the table."""
     job = point_job(base, point)
     rule = rule_of(job, point)
     plan = students_plan(job, place.card, place.table, [place.logits], place.root, place.folder)
     if rule == "tgeo":
-        return replace(plan, controls=())
-    if rule == "tgeo_one_step":
+        return replace(plan, controls=tuple(plan.constants))
+    if rule == ONE_STEP:
         assert plan.learned is not None
         return AllAtOnce((plan.levelled(plan.learned, ()),))
     return AllAtOnce((next(spec for spec in plan.controls if spec.rule["kind"] == rule),))
@@ -105,9 +105,7 @@ class ForGood:
     artifact: str
 
     def __call__(self, finished: Sequence[Finished]) -> Sequence[RunSpec]:
-        return [
-            replace(spec, name="best", artifact=self.artifact)
-            if spec.kind == "students"
-            else replace(spec, artifact=f"{self.artifact}-{spec.name}")
-            for spec in self.plan(finished)
-        ]
+        specs = [replace(spec, artifact=f"{self.artifact}-{spec.name}") for spec in self.plan(finished)]
+        if specs and specs[-1].kind == "students":
+            specs[-1] = replace(specs[-1], name="best", artifact=self.artifact)
+        return specs

@@ -25,7 +25,7 @@ from tgeokd_ray.training.data import Source
 from tgeokd_ray.training.memory import enough_memory, let_go, memory_limit
 from tgeokd_ray.training.plan import execute
 from tgeokd_ray.training.reuse import Plan
-from tgeokd_ray.training.spec import HIGHER_IS_BETTER, Finished, RunSpec
+from tgeokd_ray.training.spec import HIGHER_IS_BETTER, Finished, RunSpec, sign_of
 from tgeokd_ray.training.worker import LocalWorker
 
 # Takes {"epoch": whole epochs, "value": the metric so far, larger is better}.
@@ -83,7 +83,7 @@ class Trials:
     @property
     def sign(self) -> float:
         """1 for a metric of which more is better, else -1."""
-        return 1.0 if HIGHER_IS_BETTER[self.job.metric] else -1.0
+        return sign_of(self.job.metric)
 
     def home(self, unit: str) -> Path:
         """Where students and checkpoints of a unit are until it is over."""

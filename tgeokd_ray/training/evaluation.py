@@ -17,7 +17,7 @@ from tgeokd_ray.feed.batches import Rows
 from tgeokd_ray.metrics import Evaluation
 from tgeokd_ray.objectives.points import Context, teacher_share
 from tgeokd_ray.training.problem import Problem
-from tgeokd_ray.training.spec import HIGHER_IS_BETTER
+from tgeokd_ray.training.spec import sign_of
 from tgeokd_ray.training.state import Tensors
 from tgeokd_ray.training.worker import Worker
 
@@ -88,7 +88,7 @@ def signed(results: dict[str, Any], metric: str) -> float:
     value = results.get(metric)
     if value is None:
         return -float("inf")
-    return float(value) if HIGHER_IS_BETTER[metric] else -float(value)
+    return sign_of(metric) * float(value)
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from tgeokd_ray.errors import ResourceError
 # Parameters of mallopt(3).
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 KEPT_BYTES = 1 << 27
+LARGEST_BYTES = 1 << 25  # of a block that comes from the heap; the most that glibc takes
 # What torch says on a CPU, as a RuntimeError like many another.
 REFUSED = re.compile(r"can't allocate memory|not enough memory|can't start new thread", re.IGNORECASE)
-LARGEST_BYTES = 1 << 25  # of a block that comes from the heap; the most that glibc takes
 
 
 @lru_cache(maxsize=1)

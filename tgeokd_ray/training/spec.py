@@ -38,6 +38,11 @@ STORED = 2
 HIGHER_IS_BETTER = {"auc": True, "accuracy": True, "macro_f1": True, "average_precision": True, "nll": False}
 
 
+def sign_of(metric: str) -> float:
+    """1 where more of the metric is better, else -1: what its values are multiplied by to be compared."""
+    return 1.0 if HIGHER_IS_BETTER[metric] else -1.0
+
+
 @dataclass(frozen=True)
 class Fusion:
     """How the fusion network is trained: its optimizer, an outer step every `every` inner steps on `batch_rows` outer
