@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: setup demo test long lint types bench peers clean help
+.PHONY: setup demo test lint types bench peers clean help
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' Makefile
@@ -37,10 +37,7 @@ types: $(STAMP) ## mypy --strict
 test: lint types ## lint, types and all tests but those that need a GPU
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not ray and not gpu and not forks"
 	$(BIN)/python -m pytest -m "forks and not ray and not gpu"
-	$(BIN)/python -m pytest -m "ray and not gpu and not long"
-
-long: $(STAMP) ## tests of killed drivers and lost nodes of sweeps, minutes each, which `test` leaves out
-	$(BIN)/python -m pytest -m "long and not gpu"
+	$(BIN)/python -m pytest -m "ray and not gpu"
 
 bench: $(STAMP) ## the quick figures of speed in one table (ten minutes at most)
 	$(BIN)/python benchmarks/quick.py

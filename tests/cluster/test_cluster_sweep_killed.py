@@ -74,7 +74,7 @@ def board(folder: Path) -> list[list[Any]]:
 
 
 @pytest.mark.ray
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_k3_a_killed_sweep_goes_on_where_it_was(chain: Chain, tmp_path: Path) -> None:
     root = tmp_path / "root"

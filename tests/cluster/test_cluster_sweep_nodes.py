@@ -15,7 +15,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.ray
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.timeout(200)
 def test_two_nodes_share_the_rows_and_one_may_be_lost(tmp_path: Path) -> None:
     environ = {**os.environ, "PYTHONPATH": str(REPOSITORY), "RAY_health_check_period_ms": "500"}
