@@ -26,13 +26,16 @@ from tgeokd_ray.cluster.shared_rows import SharedRows
 from tgeokd_ray.cluster.source import ClusterSource
 from tgeokd_ray.cluster.store import share
 from tgeokd_ray.cluster.tune import run_trials
-from tgeokd_ray.config.proposals import Listed
+from tgeokd_ray.config.proposals import Listed, Round
 from tgeokd_ray.config.sweep import Sweep
 
 MIB = 1 << 20
 TABLE = 48 * MIB
 STORE = 200 * MIB
 KEY = ("table",)
+UNITS = 8
+LONG = 8  # epochs of every other trial, the others have 2
+PAUSE = 0.3  # seconds of an epoch
 
 
 class Reading(Toy):
@@ -55,8 +58,16 @@ def trials(folder: Path, units: list[ToyUnit], source: ClusterSource, heard: Hea
     """All units, four at once, two on each node."""
     toy = Reading(folder / "notes")
     sweep = Sweep.model_validate({"space": {"x": {"uniform": [0, 1]}}, "concurrency": 4, "resources": {"cpu": 0.5}})
-    options: dict[str, Any] = {"epochs": EPOCHS, "curves": {}, "seconds": None, "storage": folder}
-    return run_trials(toy, Listed(tuple(units)), sweep, source=source, listener=heard, **options)
+    return run_trials(Round(toy, Listed(tuple(units)), sweep, EPOCHS, (), heard), source, folder)
+
+
+def busy(toy: Toy) -> str | None:
+    """A node on which one of the long trials is far from its end, if there is one."""
+    now = time.time()
+    notes = (note for k in range(0, UNITS, 2) for note in toy.notes(f"lost{k}"))
+    return next(
+        (note["node"] for note in notes if "ended" not in note and now - note["began"] < LONG * PAUSE / 2), None
+    )
 
 
 def main(folder: Path) -> None:
@@ -76,14 +87,15 @@ def main(folder: Path) -> None:
     told["after"] = used()
 
     heard = Heard()
-    units = [ToyUnit(f"lost{k}", (0.5,) * (2 if k % 2 else 8), pause=0.3) for k in range(8)]
+    units = [ToyUnit(f"lost{k}", (0.5,) * (2 if k % 2 else LONG), pause=PAUSE) for k in range(UNITS)]
     thread = threading.Thread(target=trials, args=(folder, units, source, heard))
     thread.start()
-    while not heard.of("ended"):
+    toy, places = Reading(folder / "notes"), {node.node_id: node for node in nodes}
+    while not heard.of("ended") or busy(toy) is None:
         time.sleep(0.05)
-    told["removed"] = nodes[1].node_id
+    told["removed"] = busy(toy)
     told["over_before"] = [name for name, _ in heard.of("ended")]
-    cluster.remove_node(nodes[1], allow_graceful=False)
+    cluster.remove_node(places[told["removed"]], allow_graceful=False)
     thread.join()
     told |= asdict(heard)
     (folder / "told.json").write_text(json.dumps(told))
