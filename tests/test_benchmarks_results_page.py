@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import results_page
 
+from tgeokd_ray.pipeline import ladder
 from tgeokd_ray.pipeline.study import _write_parquet
 
 PAGE = f"# Results\n\nby hand\n\n{results_page.BEGIN}\nolden\n{results_page.END}\n\n## After\n\n|a|\n"
@@ -66,7 +68,13 @@ def test_the_table_stands_between_the_markers_and_the_rest_stays(tmp_path: Path)
     ):
         assert line in text.split("\n"), line
     assert "+0.0200 [" in text, "no star"
-    assert {path.name for path in tmp_path.iterdir()} == {"page.md", "s.parquet"}
+    assert {path.name for path in tmp_path.iterdir()} == {"page.md", "s.parquet", "figures"}
+    assert "![synth.soft-differences](figures/s-synth.soft-differences.svg)" in text
+    (drawn,) = (tmp_path / "figures").iterdir()
+    assert drawn.name == "s-synth.soft-differences.svg"
+    root = ElementTree.fromstring(drawn.read_text(encoding="utf-8"))
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    assert "tgeo" in drawn.read_text(encoding="utf-8")
 
 
 def test_it_is_the_same_every_time(tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
@@ -82,6 +90,40 @@ def test_it_is_the_same_every_time(tmp_path: Path, capsys) -> None:  # type: ign
     assert results_page.main([*command, "--check"]) == 0
     assert first.index(b"Study `s`") < first.index(b"Study `other`")
     assert "up to date" in capsys.readouterr().out
+    plot = tmp_path / "figures" / "s-synth.soft-differences.svg"
+    drawn = plot.read_bytes()
+    plot.write_text("<svg/>")
+    assert results_page.main([*command, "--check"]) == 1
+    assert results_page.main(command) == 0
+    assert plot.read_bytes() == drawn
+    assert results_page.main([str(other), "--page", str(page)]) == 0
+    assert not plot.exists(), "no part shows it any more"
+
+
+def test_a_ladder_has_its_table_and_its_plots(tmp_path: Path) -> None:
+    page = written(tmp_path)[0]
+    test = {"auc": 0.76, "nll": 0.45, "accuracy": 0.79, "macro_f1": 0.5}
+    rung = {"size": "1/4", "most": 250, "parameters": 240, "latency_ms": 0.25, "constant": "0.75", "labels": test}
+    rung |= {"model": {"kind": "mlp", "hidden": [16], "embedding": 4}, "distilled": {**test, "auc": 0.77}}
+    rung |= {"kept": {"auc": 0.99}, "gain": 0.01, "low": 0.005, "high": 0.015, "valid": [0.7, 0.71]}
+    none = dict.fromkeys(rung) | {"size": "10", "most": 10}
+    told = {"format": 1, "name": "steps", "card": "criteo", "metric": "auc", "seeds": 2, "knee": "1/4"}
+    told |= {"teacher": {"parameters": 1000, "latency_ms": 1.5, "test": {**test, "auc": 0.78}}, "warnings": ["no 10"]}
+    told |= {"extra": {"command": "python jobs/size_ladder.py", "versions": {"torch": "2.1"}, "cell_seconds": 12.0}}
+    ladder._write_parquet(tmp_path / "ladder.parquet", told | {"rungs": [rung, none]})
+    assert results_page.main([str(tmp_path / "ladder.parquet"), "--page", str(page)]) == 0
+    text = page.read_text(encoding="utf-8")
+    for line in (
+        "### Sizes `steps`",
+        "python jobs/size_ladder.py",
+        "| teacher |  | 1,000 | 1.5000 | 0.7800 |  |  |  |",
+        "| 1/4 (knee) | mlp 16, embedding 4 | 240 | 0.2500 | 0.7600 | 0.7700 (0.75) | 99.0% "
+        "| +0.0100 [+0.0050, +0.0150] |",
+        "- warning: no 10",
+    ):
+        assert line in text.split("\n"), line
+    assert {one.name for one in (tmp_path / "figures").iterdir()} == {"steps-CPU-time.svg", "steps-parameters.svg"}
+    assert "figures/steps-CPU-time.svg" in text
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tgeokd_ray.report import sweep, sweep_slices, sweep_wording
+from tgeokd_ray.report import svg, sweep, sweep_slices, sweep_wording
 from tgeokd_ray.report.html import render
 
 RATE = "student.training.optimizer.learning_rate"
@@ -147,7 +147,7 @@ def test_one_collapse_does_not_flatten_the_rest(swept: dict[str, Any], higher: b
     ],
 )
 def test_log_ticks_are_round(low: float, high: float, expected: list[str]) -> None:
-    ticks = sweep_slices.log_ticks(low, high)
+    ticks = svg.log_ticks(low, high)
     assert list(ticks.values()) == expected
     assert [10**place for place in ticks] == pytest.approx([float(text) for text in expected])
 

@@ -51,7 +51,7 @@ def write_page(text: str, path: Path) -> Path:
 def shell(title: str, body: Markup, styles: Sequence[str] = ()) -> str:
     """A whole page of this body, with the styles in it: those of all pages, and `styles` after them."""
     folder = files("tgeokd_ray.report")
-    texts = [folder.joinpath(name).read_text(encoding="utf-8") for name in ("report.css", *styles)]
+    texts = [folder.joinpath(name).read_text(encoding="utf-8") for name in ("plots.css", "report.css", *styles)]
     style = Markup("".join(texts))
     head = tag(
         "head",

@@ -75,8 +75,24 @@ def _dataset(study: Study, dataset: str, note: str | None) -> Markup:
     return section(dataset, [legend(colours) if colours else None, drawn, _figures(study, rows, dataset)], note)
 
 
+def pictures(study: Study) -> dict[str, Markup]:
+    """The drawings that a document shows, by a part of a file's name: paired differences and calibration by dataset."""
+    found: dict[str, Markup | None] = {}
+    for dataset in dict.fromkeys(row["dataset"] for row in study["rows"]):
+        rows = [row for row in study["rows"] if row["dataset"] == dataset]
+        found[f"{dataset}-differences"] = differences(rows, dataset)
+        curves = _calibration_curves(study, rows, dataset)
+        found[f"{dataset}-calibration"] = svg.calibration(curves, name=f"Calibration on {dataset}") if curves else None
+    return {name: drawing for name, drawing in found.items() if drawing is not None}
+
+
 def _forest(rows: Sequence[Row], dataset: str) -> Markup | None:
-    """The paired differences of all rules but the constant itself."""
+    drawing = differences(rows, dataset)
+    return None if drawing is None else plot("NLL against the constant, lower is better", drawing)
+
+
+def differences(rows: Sequence[Row], dataset: str) -> Markup | None:
+    """The paired differences of all rules of a dataset but the constant itself, with both kinds of intervals."""
     shown = [row for row in rows if row["nll_vs_constant"] is not None and row["rule"] != "constant"]
     if not shown:
         return None
@@ -88,7 +104,7 @@ def _forest(rows: Sequence[Row], dataset: str) -> Markup | None:
         wider = max(low, -far), min(high, far)
         drawn.append(svg.Row(row["rule"], row["nll_vs_constant"], _ends(row, "low", "high"), _colour(row), wider))
     name = f"NLL against the constant on {dataset}"
-    return plot("NLL against the constant, lower is better", svg.intervals(drawn, name=name, mark=0.0))
+    return svg.intervals(drawn, name=name, mark=0.0)
 
 
 def _ends(row: Row, low: str, high: str) -> tuple[float, float] | None:
@@ -118,19 +134,23 @@ def _figures(study: Study, rows: Sequence[Row], dataset: str) -> Markup:
 
 
 def _calibration(study: Study, rows: Sequence[Row], dataset: str) -> Markup | None:
-    """Curves over the test rows of all seeds, of the teachers and of those rules that every study has."""
-    known = [(one["name"], one["calibration"], 0) for one in _teachers(study, dataset)]
-    known += [(row["rule"], row.get("calibration"), CALIBRATED.get(row["rule"], -1)) for row in rows]
-    series = [
-        svg.Series(name, [(one["confidence"], one["accuracy"]) for one in bins], colour)
-        for name, bins, colour in known
-        if bins and colour >= 0
-    ]
+    series = _calibration_curves(study, rows, dataset)
     if not series:
         return None
     drawn = svg.calibration(series, name=f"Calibration on {dataset}")
     caption = "Share predicted right by confidence; below the dashed line a model is too sure"
     return tag("div", plot(caption, drawn), legend({one.name: one.colour for one in series}))
+
+
+def _calibration_curves(study: Study, rows: Sequence[Row], dataset: str) -> list[svg.Series]:
+    """Over the test rows of all seeds, of the teachers and of those rules that every study has."""
+    known = [(one["name"], one["calibration"], 0) for one in _teachers(study, dataset)]
+    known += [(row["rule"], row.get("calibration"), CALIBRATED.get(row["rule"], -1)) for row in rows]
+    return [
+        svg.Series(name, [(one["confidence"], one["accuracy"]) for one in bins], colour)
+        for name, bins, colour in known
+        if bins and colour >= 0
+    ]
 
 
 def _sizes(study: Study, datasets: Sequence[str]) -> Markup | None:

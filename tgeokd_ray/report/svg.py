@@ -1,13 +1,13 @@
 """Small plots as inline SVG: intervals, bars, curves, a band, a histogram, calibration, dots.
 
-Colours come from report.css.
+Colours come from plots.css.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tgeokd_ray.report.markup import Markup, tag
 from tgeokd_ray.report.wording import count
@@ -131,16 +131,21 @@ def scatter(
     return _svg(PLOT_HEIGHT, name, f"{len(dots)} dots", frame)
 
 
-def curves(series: Sequence[Series], *, name: str, x_name: str, y_name: str) -> Markup:
-    """A line per series with a dot at each point; a series of one point is that dot."""
+def curves(series: Sequence[Series], *, name: str, x_name: str, y_name: str, log: bool = False) -> Markup:
+    """A line per series with a dot at each point; a series of one point is that dot. With `log` the axis of x, which is
+    positive, is one of powers of ten."""
+    said = "; ".join(f"{one.name} ends at {one.points[-1][1]:.4f}" for one in series)
+    titles = [[f"{one.name}: {x_name} {a:g}, {b:.4f}" for a, b in one.points] for one in series]
+    if log:
+        series = [replace(one, points=[(math.log10(a), b) for a, b in one.points]) for one in series]
     points = [point for one in series for point in one.points]
     xs, ys = sorted(x for x, _ in points), sorted(y for _, y in points)
     x_span = (xs[0], xs[-1]) if xs[-1] > xs[0] else (xs[0] - 1, xs[0] + 1)
-    frame, x, y = _frame(x_span, padded(ys[0], ys[-1]), x_name, y_name)
-    for one in series:
+    x_span = padded(*x_span) if log else x_span
+    frame, x, y = _frame(x_span, padded(ys[0], ys[-1]), x_name, y_name, log_ticks(*x_span) if log else None)
+    for one, own in zip(series, titles, strict=True):
         frame.append(tag("polyline", points=_path(one.points, x, y), class_=f"curve c{one.colour}"))
-        frame += [_dot(x(a), y(b), 2.6, one.colour, f"{one.name}: {x_name} {a:g}, {b:.4f}") for a, b in one.points]
-    said = "; ".join(f"{one.name} ends at {one.points[-1][1]:.4f}" for one in series)
+        frame += [_dot(x(a), y(b), 2.6, one.colour, title) for (a, b), title in zip(one.points, own, strict=True)]
     return _svg(PLOT_HEIGHT, name, said, frame)
 
 
@@ -195,6 +200,16 @@ def ticks(low: float, high: float, most: int) -> dict[float, str]:
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
     numbers = range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)
     return {round(k * step, 12): f"{k * step:,.{digits}f}" for k in numbers}
+
+
+def log_ticks(low: float, high: float, most: int = 6) -> dict[float, str]:
+    """Round values between the powers of ten of `low` and `high`, and how to write them, by their logarithm."""
+    powers = range(math.ceil(low), math.floor(high) + 1)
+    if len(powers) >= 3:
+        return {float(k): f"{10.0**k:g}" for k in powers[:: math.ceil(len(powers) / most)]}
+    steps = [m * 10.0**k for k in range(math.floor(low), math.ceil(high) + 1) for m in (1, 2, 5)]
+    inside = {math.log10(step): f"{step:g}" for step in steps if low <= math.log10(step) <= high}
+    return inside if len(inside) >= 2 else {math.log10(v): w for v, w in ticks(10**low, 10**high, 4).items()}
 
 
 def padded(low: float, high: float) -> tuple[float, float]:

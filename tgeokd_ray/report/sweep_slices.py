@@ -101,17 +101,7 @@ def _axis(path: str, parameter: Mapping[str, Any], trials: Sequence[Trial]) -> _
     known = [x for trial in trials if (x := place(trial, 0)) is not None]
     known += [math.log10(end) if log else float(end) for end in ends]
     span = svg.padded(min(known), max(known))
-    return _Axis(span, log_ticks(*span) if log else svg.ticks(*span, 6), place)
-
-
-def log_ticks(low: float, high: float, most: int = 6) -> dict[float, str]:
-    """Round values between the powers of ten of `low` and `high`, and how to write them, by their logarithm."""
-    powers = range(math.ceil(low), math.floor(high) + 1)
-    if len(powers) >= 3:
-        return {float(k): f"{10.0**k:g}" for k in powers[:: math.ceil(len(powers) / most)]}
-    steps = [m * 10.0**k for k in range(math.floor(low), math.ceil(high) + 1) for m in (1, 2, 5)]
-    inside = {math.log10(step): f"{step:g}" for step in steps if low <= math.log10(step) <= high}
-    return inside if len(inside) >= 2 else {math.log10(v): w for v, w in svg.ticks(10**low, 10**high, 4).items()}
+    return _Axis(span, svg.log_ticks(*span) if log else svg.ticks(*span, 6), place)
 
 
 def _categories(path: str, parameter: Mapping[str, Any], trials: Sequence[Trial]) -> _Axis:
