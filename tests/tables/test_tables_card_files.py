@@ -9,7 +9,8 @@ import pytest
 from tgeokd_ray.errors import ConfigError
 from tgeokd_ray.tables.cards import Card, load_card
 
-DATASETS = sorted((Path(__file__).resolve().parents[2] / "datasets").glob("*.yaml"))
+FOLDER = Path(__file__).resolve().parents[2] / "datasets"
+DATASETS = sorted([*FOLDER.glob("*.yaml"), *FOLDER.glob("protocols/*.yaml")])
 
 
 class TestFiles:
