@@ -63,7 +63,8 @@ def affine(parts: Sequence[Tensor], weight: Tensor, bias: Tensor | None = None) 
     columns = torch.split(weight.mT, [part.shape[-1] for part in parts], dim=-2)
     # A product that is added to the bias would first write the bias down for every row: of a pack's size, out of cache.
     total = product_sum([(own_part(part, weight), own) for part, own in zip(parts, columns, strict=True)])
-    return total if bias is None else total.add_(bias.unsqueeze(-2))
+    # Under autocast the product is in its narrower type; a wider bias would widen all of it and narrow it again.
+    return total if bias is None else total.add_(bias.to(total.dtype).unsqueeze(-2))
 
 
 def product_sum(pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
