@@ -65,7 +65,8 @@ def _command(sizes: str, seeds: int, options: dict[str, Any], resolving: dict[st
     """The command that gives the same figures elsewhere: files by their names alone."""
     words = ["python", "jobs/size_ladder.py", "--sizes", sizes, "--seeds", str(seeds)]
     words += ["--config", Path(resolving["config"]).name] if resolving["config"] else []
-    words += ["--card", str(options["card"])] if options["card"] else []
+    card = Path(options["card"]) if options["card"] else None
+    words += ["--card", card.name if card.is_absolute() else str(card)] if card else []
     words += ["--data", *(Path(file).name for file in options["data"])] if options["data"] else []
     words += ["--seed", str(options["seed"])] if options["seed"] is not None else []
     for setting in resolving["settings"]:
