@@ -1,10 +1,11 @@
 """What sweeps cost and what they survive: overhead, packs, memory, early stopping, killed drivers, several nodes.
 
-python benchmarks/sweeps.py [overhead memory asha kills nodes] [--quick] [--json]
+python benchmarks/sweeps.py [overhead memory asha kills defaults] [--quick] [--json]
 
 overhead, asha: on the first 80,000 rows of Criteo, two at once. memory: a generated table, four at once. kills: a
-driver struck by SIGKILL at random moments, and the same command again. nodes: two Rays on this machine as one cluster.
-Real tables as in benchmarks/quality.py. All but a part of `overhead` start Ray; the quick form is small, not short.
+driver struck by SIGKILL at random moments, and the same command again. defaults: the default sweeps of Criteo and
+NSL-KDD, whose winner meets the default on five fresh seeds. Real tables as in benchmarks/quality.py. All but a part of
+`overhead` start Ray; the quick form is small, not short.
 """
 
 from __future__ import annotations
@@ -15,14 +16,16 @@ from statistics import median
 from typing import Any
 
 from figures import Figure, main
-from quality import absent, data
+from quality import REPOSITORY, absent, data
 from sweeps_job import card, sweep
 from sweeps_kills import kills
 from sweeps_memory import memory
 
 from tgeokd_ray.metrics import paired_difference
+from tgeokd_ray.tables.card_yaml import read_yaml
 
 CRITEO = "criteo/criteo_first80k.tsv.gz"
+TABLES = {"criteo": (CRITEO,), "nsl_kdd": ("nsl_kdd/KDDTrain+.txt.gz", "nsl_kdd/KDDTest+.txt.gz")}
 CHEAP_TEACHER = {"training": {"epochs": 3}, "model": {"members": 1}}
 RATE = "student.training.optimizer.learning_rate"
 OVERHEAD_BAR, PACKS_BAR, STEPS_BAR = 1.5, 1.6, 1 / 3
@@ -105,7 +108,29 @@ def asha(quick: bool) -> Iterator[Figure]:
     )
 
 
-MEASURES = {"overhead": overhead, "memory": memory, "asha": asha, "kills": kills}
+def defaults(quick: bool) -> Iterator[Figure]:
+    """Bar g: the winner of each default sweep less the card's default, on fresh seeds and test."""
+    for name, names in TABLES.items():
+        files = data(*names)
+        if files is None:
+            yield absent(f"sweeps.defaults.{name}")
+            continue
+        told = read_yaml(REPOSITORY / "datasets" / "sweeps" / f"{name}.yaml")
+        told["base"] = {"card": card(name), "data": files}
+        told |= {"trials": 3, "confirm": 2} if quick else {}
+        with tempfile.TemporaryDirectory() as root:
+            done = sweep(root, name, told)
+        found = done.told["confirmation"]
+        context = {"replaces": found["replaces"], "seeds": len(found["seeds"]), "trials": len(done.told["trials"])}
+        won = next(trial for trial in done.told["trials"] if trial["name"] == found["winner"])
+        context |= {"winner": won["point"], "figures": found["figures"]}
+        one = found["figures"].get(found["metric"])
+        value, spread = (0.0, []) if one is None else (one["difference"], [one["low"], one["high"]])
+        metric = found["metric"]
+        yield Figure(f"sweeps.defaults.{name}.winner_less_default", value, metric, "reported", True, spread, context)
+
+
+MEASURES = {"overhead": overhead, "memory": memory, "asha": asha, "kills": kills, "defaults": defaults}
 
 if __name__ == "__main__":
     main("sweeps", MEASURES)

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from tgeokd_ray.config.job import Job, Metric, Rival
 from tgeokd_ray.config.resolve import resolve
+from tgeokd_ray.config.schedulers import Halving, Population, Resources
 from tgeokd_ray.config.sources import Source, merged, with_numbers
 from tgeokd_ray.config.space import (
     MOST_POINTS,
@@ -49,28 +50,7 @@ OTHERS = {
     "distill.channel": RULE,
 }
 # What may change between two runs of one sweep: how much of it is done, and where.
-FREE = ("trials", "concurrency", "resources", "budget_minutes", "memory_mib", "packs")
-
-
-class Resources(Strict):
-    """What one trial reserves: CPUs and GPUs, or parts of one."""
-
-    cpu: Positive = 1.0
-    gpu: Annotated[float, Field(ge=0)] = 0.0
-
-
-class Halving(Strict):
-    """ASHA: no trial is stopped before `grace_epochs`; of those that reach a rung one in `reduction` goes on."""
-
-    grace_epochs: Count = 1
-    reduction: Annotated[int, Field(ge=2)] = 3
-
-
-class Population(Strict):
-    """Population based training of the fusion network's learning rate: after every `every_epochs` the worst quarter of
-    the trials goes on from students of the best quarter, with another rate."""
-
-    every_epochs: Count = 1
+FREE = ("trials", "concurrency", "resources", "budget_minutes", "memory_mib", "packs", "confirm")
 
 
 class Sweep(Strict):
@@ -80,7 +60,8 @@ class Sweep(Strict):
     `rule`, what makes the ratio of a trial's student, and `constant`, the teacher's weight under the rule `constant`.
     `known` points are tried first. `metric` is one of the job's, always on valid. `trials` counts draws for random
     search (for each combination of `grid` parameters) and TPE; a grid has its own number. Each trial trains `seeds`
-    students, whose mean counts. `memory_mib` bounds what one trial may take beyond what its process has.
+    students, whose mean counts. `memory_mib` bounds what one trial may take beyond what its process has. With `confirm`
+    the winner and the first known point are trained again with so many fresh seeds, and compared on test.
     """
 
     name: str | None = None
@@ -100,6 +81,7 @@ class Sweep(Strict):
     packs: bool = True
     memory_mib: Annotated[int, Field(ge=32)] | None = None  # threads alone have stacks of 8 MiB each
     budget_minutes: Positive | None = None
+    confirm: Annotated[int, Field(ge=2)] | None = None
 
     @model_validator(mode="after")
     def _fits_together(self) -> Sweep:
@@ -114,6 +96,8 @@ class Sweep(Strict):
             problems.append(f"search: {self.search} makes a list of {number} points, at most {MOST_POINTS}: use tpe")
         if self.scheduler == "pbt":
             problems += self._not_for_a_population()
+        if self.confirm is not None and not self.known:
+            problems.append("confirm compares the winner with the first of the known points, and there is none")
         if not problems:
             try:
                 order_of(self.space)

@@ -29,6 +29,7 @@ from tgeokd_ray.pipeline.record import Recorder
 from tgeokd_ray.pipeline.results import build_results
 from tgeokd_ray.pipeline.sweep_board import STAGE, Board, best_of
 from tgeokd_ray.pipeline.sweep_check import check_cluster, check_more, check_sweep
+from tgeokd_ray.pipeline.sweep_confirm import confirm
 from tgeokd_ray.pipeline.sweep_journal import Journal, Trial, trial_name
 from tgeokd_ray.pipeline.sweep_population import Member
 from tgeokd_ray.pipeline.sweep_record import FILE, begin, begun, keep_sweep, told_sweep
@@ -51,6 +52,12 @@ class Prepared:
     logits: Artifact
     teachers: Sequence[Artifact]
     trials: Trials
+
+    @property
+    def place(self) -> StudentPlace:
+        """Where students of the sweep come from and go."""
+        chain = self.chain
+        return StudentPlace(chain.card.name, self.table, self.logits, chain.root, chain.folder)
 
     @property
     def parents(self) -> dict[str, Artifact]:
@@ -88,9 +95,11 @@ def run_sweep(
             if best is None:
                 raise _no_winner(known, left)
             finished = _for_good(prepared, best)
+            confirmed = confirm(resolved, best, prepared.chain, prepared.place)
         finally:
             engine.close()
         told = told_sweep(resolved, state, list(known.values()), left, round(time.monotonic() - began, 3))
+        told |= {"confirmation": confirmed}
         return _written(prepared, told, best, finished, folder, recorder), folder
 
 
@@ -156,9 +165,8 @@ def _shared_by(prepared: Prepared) -> list[RunSpec]:
 
 def _for_good(prepared: Prepared, best: Trial) -> Finished:
     """The best student, trained once more and measured on test."""
-    resolved, chain = prepared.resolved, prepared.chain
-    place = StudentPlace(chain.card.name, prepared.table, prepared.logits, chain.root, chain.folder)
-    runs = chain.planned("best", ForGood(student_plan(resolved.job, best.point, place), resolved.name))
+    plan = student_plan(prepared.resolved.job, best.point, prepared.place)
+    runs = prepared.chain.planned("best", ForGood(plan, prepared.resolved.name))
     wrong = next((run.error for run in runs if run.error is not None), None)
     if wrong is not None:
         raise wrong
@@ -229,6 +237,7 @@ def _measured(prepared: Prepared, number: int, known: int) -> dict[str, Any]:
         trials(Unit((point,)), _nobody, DirectSource())
         trial = Journal(Path(home)).get(trial_name(point))
     assert trial is not None, "a trial leaves an entry whatever happens in it"
+    again = 0 if sweep.confirm is None else 2 * sweep.confirm  # students, one after another
     waits = -(-max(number - known, 0) // sweep.concurrency)
     return {
         "name": resolved.name,
@@ -238,7 +247,8 @@ def _measured(prepared: Prepared, number: int, known: int) -> dict[str, Any]:
         "point": dict(point),
         "trial_seconds": trial.seconds,
         "failed": trial.reason,
-        "expected_seconds": waits * trial.seconds,
+        "expected_seconds": waits * trial.seconds + again * trial.seconds / sweep.seeds,
+        "confirm": sweep.confirm,
         "concurrency": sweep.concurrency,
     }
 

@@ -136,7 +136,8 @@ def keep_sweep(
     trials give the same artifact, which is not made twice."""
     lasting = ("name", "point", "status", "value", "curve")
     trials = sorted(({key: trial[key] for key in lasting} for trial in told["trials"]), key=lambda one: one["name"])
-    arguments = json.loads(json.dumps({"identity": resolved.identity, "trials": trials}))
+    confirmed = {} if told["confirmation"] is None else {"confirmation": told["confirmation"]}
+    arguments = json.loads(json.dumps({"identity": resolved.identity, "trials": trials, **confirmed}))
     digest = inputs_digest(KIND, arguments, {role: one.as_parent() for role, one in parents.items()})
     there = find(root, KIND, resolved.name, digest)
     if there is not None:

@@ -13,6 +13,7 @@ from tgeokd_ray.report.sweep_wording import (
     SCHEDULERS,
     SEARCHES,
     best_trial,
+    confirmed,
     counted,
     described,
     failures,
@@ -46,7 +47,7 @@ def sections(results: Results) -> list[Markup]:
     sweep = of(results)
     if sweep is None:
         return []
-    shown = [_searched(results, sweep), _leaderboard(sweep), _slices(sweep)]
+    shown = [_searched(results, sweep), _confirmed(sweep), _leaderboard(sweep), _slices(sweep)]
     shown += [_curves(sweep), _importance(sweep), _failed(sweep)]
     return [one for one in shown if one is not None]
 
@@ -70,6 +71,24 @@ def _searched(results: Results, sweep: Sweep) -> Markup:
     return section(
         f"Sweep {sweep['name']}", [tag("p", winner(results), class_="verdict"), space if rows else None], note
     )
+
+
+def _confirmed(sweep: Sweep) -> Markup | None:
+    """The winner against the first known point on fresh seeds: the mean difference, and both by seed."""
+    told, found = confirmed(sweep), sweep.get("confirmation")
+    if told is None or found is None:
+        return None
+    rows, cells = [], []
+    for name, one in found["figures"].items():
+        if one["difference"] is not None:
+            title = f"{measure(name)}, winner less known"
+            rows.append(svg.Row(title, one["difference"], (one["low"], one["high"]), BEST))
+        pairs = zip(found["seeds"], one["known"], one["winner"], strict=True)
+        cells += [[f"{measure(name)}, seed {seed}", fixed(known), fixed(won)] for seed, known, won in pairs]
+    drawn = svg.intervals(rows, name="Winner against the known point", mark=0.0) if rows else None
+    shown = [plot("Mean paired difference on test with its 95% interval", drawn)] if drawn is not None else []
+    table = grid("Fresh seeds", ["", "known point", "winner"], cells) if cells else None
+    return section("On fresh seeds", [tag("div", shown, class_="plots"), table], told)
 
 
 def _leaderboard(sweep: Sweep) -> Markup | None:

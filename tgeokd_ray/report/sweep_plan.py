@@ -23,6 +23,8 @@ def plan_table(plan: Mapping[str, Any], console: Console) -> None:
         lines.append(
             f"all that are left take about {duration(plan['expected_seconds'])}, without packs and early stops"
         )
+        if plan["confirm"]:
+            lines.append(f"that is with {plan['confirm']} fresh seeds of the winner and of the first known point")
     else:
         lines.append(f"the trial that was tried failed: {plan['failed']}")
     for line in lines:

@@ -11,7 +11,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from tgeokd_ray.report.sweep_wording import counted, failures, of_trial, paths, short, spent, winner
+from tgeokd_ray.report.sweep_wording import confirmed, counted, failures, of_trial, paths, short, spent, winner
 from tgeokd_ray.report.terminal import wide, write_warnings
 from tgeokd_ray.report.wording import count, duration, fixed, measure, printable
 
@@ -33,6 +33,7 @@ def sweep_table(results: Mapping[str, Any], console: Console, told: Sequence[str
     lines = [("", f"{counted(sweep)}; {spent(sweep)}")]
     lines += [("failed: ", f"{count(len(group))} x {reason}") for reason, group in failures(sweep).items()]
     lines.append(("", winner(results)))
+    lines += [("", told_) for told_ in [confirmed(sweep)] if told_ is not None]
     lines += [
         ("", f"best student: {model['artifact']}")
         for model in results["models"]

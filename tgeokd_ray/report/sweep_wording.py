@@ -130,6 +130,22 @@ def winner(results: Mapping[str, Any]) -> str:
     return f"{told} Trained again, the student reaches {_on_test(student, sweep['metric'])} on test{beside}."
 
 
+def confirmed(sweep: Sweep) -> str | None:
+    """Whether the winner replaces the first known point, and by how much it differs on test; None unless asked for."""
+    found = sweep.get("confirmation")
+    if found is None:
+        return None
+    if found["same"]:
+        return f"The first known point, {found['known']}, won: there is nothing to replace."
+    name, figures = measure(found["metric"]), found["figures"][found["metric"]]
+    if figures["difference"] is None:
+        return f"The winner was not compared: {name} is undefined on test."
+    told = f"{figures['difference']:+.4f} {name} on test, {figures['low']:+.4f} to {figures['high']:+.4f}"
+    verdict = "it replaces it" if found["replaces"] else "the known point stays"
+    beside = f"On {len(found['seeds'])} fresh seeds the winner is beside the first known point, {found['known']}"
+    return f"{beside}: {told}: {verdict}."
+
+
 def _on_test(model: Mapping[str, Any], metric: str) -> str:
     keys = dict.fromkeys([metric, "auc", "nll", "accuracy"])
     return ", ".join(f"{measure(key)} {fixed(model[key])}" for key in keys if model.get(key) is not None) or MISSING
