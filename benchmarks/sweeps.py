@@ -44,7 +44,7 @@ def criteo(**student: Any) -> dict[str, Any] | None:
 def overhead(quick: bool) -> Iterator[Figure]:
     """Bar a: wall seconds a trial times the trials at once, less the seconds of its loop in one process; and how many
     more trials a minute packs make."""
-    base = criteo(epochs=4, patience=4)
+    base = criteo(**({"epochs": 4, "patience": 4} if quick else {}))
     if base is None:
         yield absent("sweeps.overhead")
         return

@@ -57,7 +57,10 @@ def _peak(root: Path, rows: int) -> tuple[int, str]:
             "teacher": {"training": {"epochs": 1}, "model": {"members": 1, "hidden": [16]}},
             "student": {"training": {"epochs": 2, "batch_rows": 4096, "patience": 9}},
         },
-        "space": {"student.training.optimizer.learning_rate": {"grid": [1e-3, 2e-3, 3e-3, 4e-3]}},
+        "space": {
+            "student.training.optimizer.learning_rate": {"grid": [1e-3, 2e-3, 3e-3, 4e-3]},
+            "constant": {"grid": [0.5]},
+        },
         "search": "grid",
         "packs": False,
         "concurrency": AT_ONCE,

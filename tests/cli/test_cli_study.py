@@ -61,3 +61,22 @@ def test_a_grid_that_there_is_not_ends_before_anything_is_made(tmp_path: Path, c
     assert ended.value.code
     assert "--grid: 'half' is no grid" in capsys.readouterr().err.replace("\n", " ")
     assert not (tmp_path / "root").exists()
+
+
+def test_a_file_names_what_the_options_leave_open(told: list[dict[str, Any]], tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text(
+        "name: mine\ndatasets: [gas.whole]\nrules: [ada]\nseeds: 7\ngrid: short\nset: [seed=1]\n"
+        "data: {gas: [a.arff], criteo: [c.txt]}\n"
+    )
+    run("--study", str(path))
+    run("--study", str(path), "--seeds", "2", "--rules", "wls,tgeo", "--data", "gas=b.arff", "--set", "seed=2")
+    run("--study", str(path), "--quick")
+    first, second, quick = told
+    assert (first["name"], first["datasets"], first["rules"]) == ("mine", ("gas.whole",), ("ada",))
+    assert (first["seeds"], first["grid"], first["settings"]) == (7, "short", ["seed=1"])
+    assert first["data"] == {"gas": ("a.arff",), "criteo": ("c.txt",)}
+    assert (second["seeds"], second["rules"], second["grid"]) == (2, ("wls", "tgeo"), "short")
+    assert second["data"] == {"gas": ("b.arff",), "criteo": ("c.txt",)}
+    assert second["settings"] == ["seed=1", "seed=2"], "the last one wins"
+    assert (quick["seeds"], quick["grid"]) == (1, "one")

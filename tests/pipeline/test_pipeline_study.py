@@ -15,6 +15,7 @@ from tgeokd_ray.metrics.intervals import paired_difference
 from tgeokd_ray.pipeline.engine import LocalEngine
 from tgeokd_ray.pipeline.study import Study, run_study
 from tgeokd_ray.pipeline.study_cell import Cell, StudyCell
+from tgeokd_ray.pipeline.study_start import Place as StartPlace
 from tgeokd_ray.pipeline.study_summary import nothing_to_win, summarise
 from tgeokd_ray.report.study import study_table
 
@@ -205,10 +206,10 @@ def test_only_what_was_asked_for_is_learned(tmp_path: Path) -> None:
 
 
 def test_a_study_of_which_nothing_ends_says_why(tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    def fails(self: StudyCell, dataset: str) -> None:
+    def fails(self: StartPlace, settings: object) -> None:
         raise DataError("no rows at all")
 
-    monkeypatch.setattr(StudyCell, "_regime", fails)
+    monkeypatch.setattr(StartPlace, "start", fails)
     task = StudyCell(str(tmp_path), str(tmp_path / "data"), ("tgeo",))
     assert "no rows at all" in task(Cell("synth.soft", 0))["error"]
     with pytest.raises(Exception, match="no rows at all"):

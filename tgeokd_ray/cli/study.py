@@ -15,9 +15,22 @@ from tgeokd_ray.cli.guard import guarded, only_json
 from tgeokd_ray.cli.options import Address, Debug, Local, Root, Settings
 from tgeokd_ray.cli.spreading import spread
 
-Datasets = Annotated[str, typer.Option(help="Names with commas between them; docs/regimes.md has them all.")]
+StudyOption = Annotated[
+    str | None, typer.Option("--study", metavar="FILE", help="A study as YAML; options given beside it win.")
+]
+Datasets = Annotated[
+    str | None,
+    typer.Option(
+        help="Names with commas between them; docs/regimes.md has them all. CARD.whole is a table as its card says. "
+        "[default: synth.soft,synth.null]"
+    ),
+]
 Rules = Annotated[
-    str, typer.Option(help="Rules with commas between them. Labels, constants and the reference are always there.")
+    str | None,
+    typer.Option(
+        help="Rules with commas between them. Labels, constants and the reference are always there. "
+        "[default: labels,constant,ada,wls,tgeo]"
+    ),
 ]
 Seeds = Annotated[int | None, typer.Option(help="Seeds of each dataset: 0, 1, ... [default: 3; with --quick 1]", min=1)]
 Grid = Annotated[
@@ -33,7 +46,9 @@ Grid = Annotated[
 Data = Annotated[
     list[str] | None, typer.Option(metavar="CARD=FILE[,FILE...]", help="Raw files of a real table; repeatable.")
 ]
-Name = Annotated[str, typer.Option("--name", help="Name of the study's folder: ROOT/studies/NAME.")]
+Name = Annotated[
+    str | None, typer.Option("--name", help="Name of the study's folder: ROOT/studies/NAME. [default: study]")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="study.json on stdout, all else on stderr.")]
 Quick = Annotated[bool, typer.Option("--quick", help="A small budget: one seed, one point of the grid, few epochs.")]
 QUICK = ("student.training.epochs=4", "student.training.patience=4", "teacher.training.epochs=2")
@@ -43,13 +58,14 @@ def study_main(cards: Mapping[str, str], argv: Sequence[str] | None = None) -> N
     """Parse the options, run the study, print its table, exit. `cards` are the files of cards by the table's name."""
 
     def command(
-        datasets: Datasets = "synth.soft,synth.null",
-        rules: Rules = "labels,constant,ada,wls,tgeo",
+        study: StudyOption = None,
+        datasets: Datasets = None,
+        rules: Rules = None,
         seeds: Seeds = None,
         grid: Grid = None,
         data: Data = None,
         root: Root = None,
-        name: Name = "study",
+        name: Name = None,
         address: Address = None,
         settings: Settings = None,
         quick: Quick = False,
@@ -58,38 +74,54 @@ def study_main(cards: Mapping[str, str], argv: Sequence[str] | None = None) -> N
         debug: Debug = False,
     ) -> None:
         """Compare rules of distillation on tables of which the right ratio is known, all on the same rows."""
-        told = {"datasets": datasets.split(","), "rules": rules.split(","), "seeds": seeds or (1 if quick else 3)}
-        told |= {"data": data or [], "root": root or "artifacts", "name": name, "cards": dict(cards)}
-        told["grid"] = grid or ("one" if quick else "full")
-        told["settings"] = [*(QUICK if quick else ()), *(settings or [])]
-        told["command"] = _command(told, quick=quick, local=local, settings=settings or [])
+        given = {"datasets": datasets, "rules": rules, "seeds": seeds, "grid": grid, "name": name, "data": data}
+        given |= {"settings": settings, "quick": quick, "local": local}
+        place = {"root": root or "artifacts", "cards": dict(cards), "address": address}
         with only_json(as_json) as stream:
-            guarded(lambda: _run(told, local, address, stream, as_json), debug=debug)
+            guarded(lambda: _run(_told(study, given), place, stream, as_json), debug=debug)
 
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     app.command()(command)
     app(args=spread(sys.argv[1:] if argv is None else argv))
 
 
-def _command(told: Mapping[str, Any], *, quick: bool, local: bool, settings: Sequence[str]) -> str:
+def _told(file: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
+    """All options of a study: those `given`, then those of the file, then the defaults."""
+    from tgeokd_ray.config.study_file import StudyFile, read_study_file
+
+    there = StudyFile() if file is None else read_study_file(file)
+    quick = given["quick"]
+    data = {card: tuple(files.split(",")) for card, _, files in (one.partition("=") for one in given["data"] or [])}
+    told = {
+        "datasets": _names(given["datasets"]) or there.datasets or ("synth.soft", "synth.null"),
+        "rules": _names(given["rules"]) or there.rules or ("labels", "constant", "ada", "wls", "tgeo"),
+        "seeds": given["seeds"] or (1 if quick else there.seeds or 3),
+        "grid": given["grid"] or ("one" if quick else there.grid or "full"),
+        "name": given["name"] or there.name or "study",
+        "data": {**there.data, **data},
+        "local": given["local"],
+    }
+    settings = [*there.set, *(given["settings"] or [])]
+    told["settings"] = [*(QUICK if quick else ()), *settings]
+    return told | {"command": _command(told, quick=quick, settings=settings)}
+
+
+def _names(text: str | None) -> tuple[str, ...]:
+    return () if text is None else tuple(text.split(","))
+
+
+def _command(told: Mapping[str, Any], *, quick: bool, settings: Sequence[str]) -> str:
     """The command that gives the same rows elsewhere: files by their names alone, nothing of where things lie."""
-    words = [
-        "python",
-        "jobs/benchmark.py",
-        "--datasets",
-        ",".join(told["datasets"]),
-        "--rules",
-        ",".join(told["rules"]),
-    ]
-    words += ["--seeds", str(told["seeds"]), "--grid", told["grid"]]
-    for card, _, files in (one.partition("=") for one in told["data"]):
-        words += ["--data", f"{card}={','.join(Path(file).name for file in files.split(','))}"]
+    words = ["python", "jobs/benchmark.py", "--datasets", ",".join(told["datasets"]), "--rules"]
+    words += [",".join(told["rules"]), "--seeds", str(told["seeds"]), "--grid", told["grid"]]
+    for card, files in told["data"].items():
+        words += ["--data", f"{card}={','.join(Path(file).name for file in files)}"]
     for setting in settings:
         words += ["--set", setting]
-    return shlex.join([*words, *(["--quick"] if quick else []), *(["--local"] if local else [])])
+    return shlex.join([*words, *(["--quick"] if quick else []), *(["--local"] if told["local"] else [])])
 
 
-def _run(told: dict[str, Any], local: bool, address: str | None, stream: Any, as_json: bool) -> None:
+def _run(told: dict[str, Any], place: dict[str, Any], stream: Any, as_json: bool) -> None:
     from rich.console import Console
 
     from tgeokd_ray.config.job import Job
@@ -103,15 +135,14 @@ def _run(told: dict[str, Any], local: bool, address: str | None, stream: Any, as
     from tgeokd_ray.report.terminal import TerminalProgress
 
     grid = read_grid(told["grid"])
-    root = prepare_root(told["root"])
-    study = Study(told["name"], tuple(told["datasets"]), tuple(told["rules"]), told["seeds"])
-    data = {card: tuple(files.split(",")) for card, _, files in (one.partition("=") for one in told["data"])}
-    study.check(list(data))
+    root = prepare_root(place["root"])
+    study, data = Study(told["name"], told["datasets"], told["rules"], told["seeds"]), told["data"]
+    study.check(list(data), place["cards"])
     folder = root / "studies" / study.name
     rules, settings = tuple(sorted(study.rules)), tuple(told["settings"])
-    cell = StudyCell(str(root), str(folder / "data"), rules, told["cards"], data, settings, grid)
+    cell = StudyCell(str(root), str(folder / "data"), rules, place["cards"], data, settings, grid)
     with TerminalProgress() as progress:
-        engine = Lazy(opener(Job(root=str(root)), Place(local=local, address=address), root, progress))
+        engine = Lazy(opener(Job(root=str(root)), Place(local=told["local"], address=place["address"]), root, progress))
         try:
             results = run_study(study, cell, folder, engine, progress, told["command"])
         finally:

@@ -13,7 +13,7 @@ import torch
 
 from tgeokd_ray.models.build import IMAGES, build, count_parameters
 
-MOST = 1 << 16  # units of a layer, and the width of an embedding
+MOST = 1 << 16  # units of a layer
 DENSE_SHARE = 0.5  # of the parameters, at least, as far as embeddings of width 1 allow
 
 
@@ -38,29 +38,29 @@ def parameters_of(spec: Mapping[str, Any], inputs: Inputs) -> int:
     return first + (second - first) * (inputs.num_ids - 1)
 
 
-def largest(spec: Mapping[str, Any], inputs: Inputs, most: int) -> dict[str, Any] | None:
+def largest(spec: Mapping[str, Any], inputs: Inputs, most: int, widest: int) -> dict[str, Any] | None:
     """The spec of the largest network of its kind with at most `most` parameters; None where none is so small.
 
-    Embeddings are the widest power of two that leaves half of the parameters to the dense part, or of width 1. Hidden
-    layers keep the proportions of `spec`, each at least one unit. ValueError for networks of images, whose sizes are
-    those of their depth and width.
+    Embeddings have the widest power of two, `widest` at most, that leaves half of the parameters to the dense part, or
+    width 1. Hidden layers keep the proportions of `spec`, each at least one unit. ValueError for networks of images,
+    whose sizes are those of their depth and width.
     """
     if spec["kind"] in IMAGES:
         raise ValueError(f"a {spec['kind']} has the sizes of its depth and width")
-    for width in _widths(spec, inputs, most):
+    for width in _widths(spec, inputs, most, widest):
         found = _widest({**spec, "embedding": width}, inputs, most)
         if found is not None:
             return found
     return None
 
 
-def _widths(spec: Mapping[str, Any], inputs: Inputs, most: int) -> Iterator[int]:
+def _widths(spec: Mapping[str, Any], inputs: Inputs, most: int, widest: int) -> Iterator[int]:
     """Widths of embeddings, the widest first."""
     if not inputs.num_categorical:
         yield spec["embedding"]
         return
     width = 1
-    while 2 * width <= MOST and 2 * width * inputs.num_ids <= (1 - DENSE_SHARE) * most:
+    while 2 * width <= widest and 2 * width * inputs.num_ids <= (1 - DENSE_SHARE) * most:
         width *= 2
     while width:
         yield width

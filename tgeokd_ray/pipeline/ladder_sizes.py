@@ -76,7 +76,8 @@ def students(job: Job, sizes: Sequence[Size], inputs: Inputs, teacher: int | Non
         problem = Problem("a ladder has single networks for tables", got=f"student.model.kind {model.kind}")
         raise ConfigError([problem], fix="--set student.model.kind=mlp, wide_deep or dcnv2, of one member")
     spec = model.model_dump(exclude={"members"})
-    found = [(size, largest(spec, inputs, size.most(teacher))) for size in sizes]
+    widest = max(model.embedding, job.teacher.model.embedding)
+    found = [(size, largest(spec, inputs, size.most(teacher), widest)) for size in sizes]
     if all(spec is None for _, spec in found):
         smallest = parameters_of({**spec, "embedding": 1, "hidden": (1,) * len(spec["hidden"])}, inputs)
         problem = Problem(f"the smallest {model.kind} for this table has {smallest:,} parameters")

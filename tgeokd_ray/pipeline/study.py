@@ -5,22 +5,24 @@ from __future__ import annotations
 import json
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tgeokd_ray.artifacts import DISK, check_name, held, read_json, write_json
-from tgeokd_ray.errors import ConfigError, Problem, UserError
+from tgeokd_ray.artifacts import DISK, check_name, held, write_json
+from tgeokd_ray.errors import ConfigError, Problem
 from tgeokd_ray.events import Progress
 from tgeokd_ray.hashing import key
 from tgeokd_ray.pipeline.engine import Engine
+from tgeokd_ray.pipeline.kept import Kept, complete
 from tgeokd_ray.pipeline.other_teachers import OTHER_TEACHERS
 from tgeokd_ray.pipeline.rivals import RIVALS
 from tgeokd_ray.pipeline.study_all import corrected, surviving
 from tgeokd_ray.pipeline.study_cell import PERMUTED, TWO_PHASES, Cell, StudyCell
 from tgeokd_ray.pipeline.study_models import teachers
+from tgeokd_ray.pipeline.study_start import WHOLE, whole_of
 from tgeokd_ray.pipeline.study_summary import nothing_to_win, summarise
 from tgeokd_ray.tables.regimes.catalogue import NAMES, table_of
 from tgeokd_ray.tables.validation import did_you_mean
@@ -40,12 +42,14 @@ class Study:
     rules: tuple[str, ...]
     seeds: int
 
-    def check(self, data: Sequence[str]) -> None:
-        """ConfigError for datasets and rules that there are not, all at once, and for real data without files."""
-        problems = [Problem(f"no dataset {n!r}{did_you_mean(n, NAMES)}") for n in self.datasets if n not in NAMES]
+    def check(self, data: Sequence[str], cards: Collection[str] = ()) -> None:
+        """ConfigError for datasets and rules that there are not, all at once, and for real data without files. `cards`
+        are the tables that may be asked for as a whole."""
+        names = [*NAMES, *(f"{card}{WHOLE}" for card in cards)]
+        problems = [Problem(f"no dataset {n!r}{did_you_mean(n, names)}") for n in self.datasets if n not in names]
         problems += [Problem(f"no rule {n!r}{did_you_mean(n, RULES)}") for n in self.rules if n not in RULES]
         for name in self.datasets:
-            table = table_of(name) if name in NAMES else None
+            table = (whole_of(name) or table_of(name)) if name in names else None
             if table is not None and table not in data:
                 problems.append(Problem(f"{name} is made of the table {table}", expected=f"--data {table}=FILE"))
         if PERMUTED in self.rules and TWO_PHASES not in self.rules:
@@ -54,7 +58,7 @@ class Study:
             problems.append(Problem("a study needs a dataset and a seed", got=f"{self.datasets}, {self.seeds} seeds"))
         check_name(self.name)
         if problems:
-            raise ConfigError(problems, fix=f"datasets are {', '.join(NAMES)}; rules are {', '.join(RULES)}")
+            raise ConfigError(problems, fix=f"datasets are {', '.join(names)}; rules are {', '.join(RULES)}")
 
 
 def run_study(
@@ -71,25 +75,14 @@ def run_study(
     datasets takes over what there is. The first error is raised where no cell came to an end. `command` is what the
     files say that they came from; the metadata of the Parquet file hold all of study.json but its rows.
     """
-    study.check(list(cell.data))
+    study.check(list(cell.data), cell.cards)
     began = time.monotonic()
     with held(folder, DISK):
         cells = [Cell(dataset, seed) for dataset in study.datasets for seed in range(study.seeds)]
-        found = {one: _known(folder, one, cell) for one in cells}
-        missing = [one for one in cells if found[one] is None]
-        progress.started("study", len(cells), "cells")
-        progress.advanced("study", len(cells) - len(missing))
-        if missing:
-            for one, told in zip(missing, engine().map(cell, missing, stage="study"), strict=True):
-                found[one] = told
-                if "error" in told:
-                    progress.warned(f"{one.name}: {told['error']}")
-                else:
-                    _keep(folder, one, cell, told)
-                progress.advanced("study", 1, f"{one.name} {told['seconds']:.0f} s")
-        told_cells = [told for told in found.values() if told is not None]
-        if all("error" in told for told in told_cells):
-            raise UserError(told_cells[0]["error"])
+        kept = Kept(folder / "cells", _token(cell))
+        for one in {one.dataset: one for one in cells if whole_of(one.dataset) and kept.get(one.name) is None}.values():
+            cell.place(one).encoded(cell.settings_for, engine, progress)
+        told_cells = complete(kept, cells, cell, engine, progress, stage="study", unit="cells")
         rows, failed = summarise(told_cells)
         asked = {*study.rules, "labels", "constant", "reference", "tgeo.each"}
         rows = corrected([row for row in rows if row["rule"] in asked])
@@ -121,23 +114,6 @@ def _token(cell: StudyCell) -> str:
     if cell.grid is None:
         del told["grid"]
     return f"{key(repr(sorted(told.items()))):016x}"
-
-
-def _known(folder: Path, one: Cell, cell: StudyCell) -> dict[str, Any] | None:
-    path = folder / "cells" / f"{one.name}.json"
-    if not path.exists():
-        return None
-    try:
-        told: dict[str, Any] = read_json(path)
-    except UserError:  # torn: it is made again, from artifacts that are there
-        return None
-    return told if told.get("token") == _token(cell) else None
-
-
-def _keep(folder: Path, one: Cell, cell: StudyCell, told: dict[str, Any]) -> None:
-    path = folder / "cells" / f"{one.name}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, told | {"token": _token(cell)})
 
 
 def _write_parquet(path: Path, results: dict[str, Any]) -> None:

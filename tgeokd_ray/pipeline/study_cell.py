@@ -6,7 +6,7 @@ N rows, M teachers.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,32 +14,17 @@ from typing import Any
 import numpy as np
 
 from tgeokd_ray.artifacts import Artifact, open_artifact
-from tgeokd_ray.config.job import Job
-from tgeokd_ray.config.resolve import resolve
 from tgeokd_ray.errors import UserError
 from tgeokd_ray.events import Silent
 from tgeokd_ray.pipeline.chain import Chain
 from tgeokd_ray.pipeline.denoising import denoised, denoises, denoising_plan
-from tgeokd_ray.pipeline.engine import LocalEngine
 from tgeokd_ray.pipeline.other_teachers import OTHER_TEACHERS, RECALIBRATED, judges, recalibrated, stacked, taught_by
 from tgeokd_ray.pipeline.plans import AllAtOnce, StudentsPlan, students_plan
-from tgeokd_ray.pipeline.references import (
-    REFERENCE,
-    agreement,
-    commit_reference,
-    mixtures,
-    read_ratios,
-    reference_weights,
-)
+from tgeokd_ray.pipeline.references import REFERENCE, agreement, commit_reference, mixtures, read_ratios
 from tgeokd_ray.pipeline.rivals import RIVALS, refused
 from tgeokd_ray.pipeline.study_grid import Joined, StudyGrid, at_rates, ended
 from tgeokd_ray.pipeline.study_models import teacher_figures
-from tgeokd_ray.tables.cards import Card, load_card
-from tgeokd_ray.tables.inputs import raw_files
-from tgeokd_ray.tables.regimes.catalogue import build, table_of
-from tgeokd_ray.tables.regimes.regime import Regime
-from tgeokd_ray.tables.regimes.writing import Written, write
-from tgeokd_ray.training.reuse import load_metrics
+from tgeokd_ray.pipeline.study_start import Place
 from tgeokd_ray.training.spec import HIGHER_IS_BETTER, Finished, RunSpec, sign_of
 
 # What all rules are compared on, where a study names no other grid.
@@ -87,66 +72,41 @@ class StudyCell:
         return told | {"seconds": round(time.monotonic() - began, 1)}
 
     def _run(self, cell: Cell) -> dict[str, Any]:
-        regime = self._regime(cell.dataset)
-        written = write(regime, cell.seed, Path(self.folder) / cell.name)
-        out = refused(self.rules, len(regime.classes))
-        job, card = self._job(cell, written, out)
-        engine = LocalEngine("cpu", job.threads)
-        folder = Path(self.root) / "runs" / cell.name
-        chain = Chain(job, card, Path(self.root), folder, lambda: engine, Silent())
-        table = chain.encode(job.data)
-        logits, parameters = self._logits(chain, table, written)
-        row_ids, weights = reference_weights(regime, table, logits)
-        known = commit_reference(chain.root, f"{card.name}-{REFERENCE}", table, row_ids, weights)
-        plans = self._plans(chain, table, logits, known)
+        start = self.place(cell).start(self.settings_for)
+        chain, table, logits, known = start.chain, start.table, start.logits, start.known
+        plans = self._plans(chain, table, logits, None if known is None else known.artifact)
         done = self._trained(plans, chain, table, logits)
         if ONE_STEP in self.rules:
             done += self._trained(self._in_one_step(plans, chain, table, logits), chain, table, logits, ONE_STEP)
         for rule in (one for one in OTHER_TEACHERS if one in self.rules):
             other = self._other_teachers(rule, plans[0], chain, table, logits)
             done += self._trained([taught_by(one, rule, other) for one in plans], chain, table, logits, rule)
-        done += engine.train(AllAtOnce(self._permuted(plans, done, table, cell)), Silent())
+        done += chain.engine().train(AllAtOnce(self._permuted(plans, done, table, cell)), Silent())
         return {
-            "metric": job.metric,
+            "metric": chain.job.metric,
             "students": [_figures(run) for run in done if "mean_logit" not in run.metrics],
-            "teachers": teacher_figures(table, logits, parameters),
-            "ratio": agreement(done, row_ids, weights, regime),
-            "refused": out,
+            "teachers": teacher_figures(table, logits, start.parameters),
+            "ratio": {} if known is None else agreement(done, known.row_ids, known.weights, known.regime),
+            "refused": start.refused,
         }
 
-    def _regime(self, dataset: str) -> Regime:
-        table = table_of(dataset)
-        if table is None or table not in self.data:
-            return build(dataset)
-        card = load_card(self.cards[table])
-        return build(dataset, card, raw_files(card, self.data[table]))
+    def place(self, cell: Cell) -> Place:
+        """Where the cell finds what it starts from."""
+        one = (cell.name, cell.dataset, cell.seed, self.root, self.folder)
+        return Place(*one, self.rules, self.cards, self.data)
 
-    def _job(self, cell: Cell, written: Written, out: Collection[str]) -> tuple[Job, Card]:
-        """The job of a cell, without the rivals that are `out`, and its card."""
+    def settings_for(self, num_classes: int) -> list[str]:
+        """The settings of a cell's job: the grid, the rivals that are defined for its classes, and this study's own."""
+        out = refused(self.rules, num_classes)
         rivals = [rule for rule in self.rules if rule in RIVALS and rule not in out]
         temperatures = list(TEMPERATURES if self.grid is None else self.grid.temperatures)
         grid = [f"distill.constants={list(CONSTANTS)}", f"distill.more_temperatures={temperatures}"]
         grid += [] if self.grid is None else [f"distill.temperature={temperatures[0]}"]
-        settings = [*grid, f"distill.rivals={rivals}", *self.settings]  # the last one wins
-        options = {"card": str(written.card), "data": [str(written.rows)], "root": self.root, "seed": cell.seed}
-        job, card = resolve(options, settings=settings)
-        return job, card.model_copy(update={"name": cell.name})
+        return [*grid, f"distill.rivals={rivals}", *self.settings]  # the last one wins
 
-    def _logits(self, chain: Chain, table: Artifact, written: Written) -> tuple[list[Artifact], int | None]:
-        """Of the teachers that the regime defines, or of one that is trained here, and the size of that."""
-        if not written.teachers:
-            teachers = chain.teachers(table)
-            return [chain.precompute(table, teachers)], load_metrics(teachers[0])["parameters"]
-        logits = []
-        for number, path in enumerate(written.teachers):
-            imported = {"file": str(path), "kind": "logits", "name": f"{chain.card.name}-teacher{number}"}
-            teacher = chain.job.teacher.model_copy(
-                update={"imported": chain.job.teacher.imported.model_copy(update=imported)}
-            )
-            logits.append(replace(chain, job=chain.job.model_copy(update={"teacher": teacher})).imported(table))
-        return logits, None
-
-    def _plans(self, chain: Chain, table: Artifact, logits: Sequence[Artifact], known: Artifact) -> list[StudentsPlan]:
+    def _plans(
+        self, chain: Chain, table: Artifact, logits: Sequence[Artifact], known: Artifact | None
+    ) -> list[StudentsPlan]:
         """The students at each learning rate of the grid."""
         plans = []
         for ending, job in at_rates(chain.job, self.grid):
@@ -154,7 +114,9 @@ class StudyCell:
             if TWO_PHASES not in self.rules:
                 plan = replace(plan, shapes=(), learned=None)
             grid = replace(plan.grid, halving=False, measure_all=True)
-            plan = replace(plan, controls=(*plan.controls, *_following(plan, known)), grid=grid)
+            plan = replace(
+                plan, controls=(*plan.controls, *(() if known is None else _following(plan, known))), grid=grid
+            )
             plans.append(ended(plan, ending))
         return plans
 

@@ -52,7 +52,7 @@ def nothing_to_win(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """
     lines = []
     for reference in rows:
-        if reference["rule"] == REFERENCE and not _wins(reference):
+        if reference["rule"] == REFERENCE and reference["nll_vs_constant"] is not None and not _wins(reference):
             found = [r["rule"] for r in rows if r["dataset"] == reference["dataset"] and _wins(r)]
             told = f"{reference['nll_vs_constant']:+.4f}"
             if reference["low"] is not None:
