@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 
@@ -13,6 +14,9 @@ class Progress(Protocol):
 
     def advanced(self, stage: str, amount: int, note: str = "") -> None:
         """`amount` more units are done; `note` is a short figure to show (for instance `auc .7312`)."""
+
+    def stood(self, stage: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """How the stage stands, the best first: a small table that takes the place of the one before."""
 
     def warned(self, message: str) -> None:
         """Something the user should know although the work goes on."""
@@ -32,6 +36,9 @@ class Silent:
 
     def advanced(self, stage: str, amount: int, note: str = "") -> None:
         del stage, amount, note
+
+    def stood(self, stage: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        del stage, headings, rows
 
     def warned(self, message: str) -> None:
         self.warnings.append(message)

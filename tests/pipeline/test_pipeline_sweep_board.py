@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from sweep_runs import RATE, Sweeps
 
@@ -21,9 +22,13 @@ class Heard(Silent):
     def __init__(self) -> None:
         super().__init__()
         self.advances: list[tuple[int, str]] = []
+        self.shown: list[Any] = []
 
     def advanced(self, stage: str, amount: int, note: str = "") -> None:
         self.advances.append((amount, note))
+
+    def stood(self, stage: str, headings: Any, rows: Any) -> None:
+        self.shown.append(rows)
 
 
 def board(folder: Path, known: dict[str, Trial] | None = None, sign: float = 1.0) -> Board:
@@ -57,7 +62,7 @@ def test_of_a_lost_pack_what_is_written_stays(tmp_path: Path) -> None:
     Journal(tmp_path).keep(finished(2, 0.7))
     heard.ended(three, "killed")
     assert {t.point["a"]: t.status for t in heard.known.values()} == {1: "failed", 2: "finished", 3: "failed"}
-    assert heard.note == f"best auc 0.7000 ({trial_name({'a': 2})}), 2 failed"
+    assert heard.note == f"best auc 0.7000 ({trial_name({'a': 2})}), 1 finished, 2 failed"
     assert heard.progress.advances[-1] == (3, heard.note)  # type: ignore[attr-defined]
 
 
@@ -78,7 +83,23 @@ def test_halving_judges_by_whole_curves_larger_better(tmp_path: Path) -> None:
     trials = [finished(1, 0.4, (0.6, 0.4)), finished(2, 0.3, (None, 0.3)), finished(3, 0.5)]
     heard = board(tmp_path, {trial.name: trial for trial in trials}, sign=-1.0)
     assert heard.curves == {trials[0].name: [-0.6, -0.4]}
-    assert heard.note == f"best nll 0.3000 ({trials[1].name})"
+    assert heard.note == f"best nll 0.3000 ({trials[1].name}), 3 finished"
+    headings, rows = heard.standing
+    assert headings == ["best so far", "NLL", "epochs", "time", "parameters"]
+    assert [row[:2] for row in rows] == [
+        [trials[k].name, value] for k, value in ((1, "0.3000"), (0, "0.4000"), (2, "0.5000"))
+    ]
+    assert [row[-1] for row in rows] == ["a=2", "a=1", "a=3"]
+
+
+def test_the_best_five_stand_below_the_bar(tmp_path: Path) -> None:
+    heard = board(tmp_path)
+    for number in range(8):
+        Journal(tmp_path).keep(finished(number, 0.5 + 0.01 * number))
+        heard.ended(unit(number), None)
+    shown = heard.progress.shown  # type: ignore[attr-defined]
+    assert [len(rows) for rows in shown] == [1, 2, 3, 4, 5, 5, 5, 5]
+    assert [row[1] for row in shown[-1]] == ["0.5700", "0.5600", "0.5500", "0.5400", "0.5300"]
 
 
 def test_t1_a_search_does_not_ask_again_what_is_over(sweeps: Sweeps, tmp_path: Path) -> None:

@@ -128,6 +128,45 @@ def test_the_note_of_a_sweep_leaves_the_bar_whole(width: int, below: int) -> Non
     assert " ".join(" ".join([bar, *notes]).split()).endswith(NOTE)
 
 
+ROWS = [[f"t-{k}", f"0.7{k}00", "4", "1.20 s", f"rate=0.0{k}, rule=ada\x1b[2J, hidden=[16, 8]"] for k in range(5)]
+
+
+def standing(width: int, height: int, console: Console | None = None) -> list[str]:
+    """The lines that a terminal of this size shows of a sweep, bar and table."""
+    console = console or Console(
+        file=io.StringIO(), force_terminal=True, width=width, height=height, _environ={"TERM": "xterm"}
+    )
+    with TerminalProgress(console, Clock()) as progress:
+        progress.started("trials", 40, "trials")
+        progress.stood("trials", ["best so far", "AUC", "epochs", "time", "parameters"], ROWS)
+        progress.advanced("trials", 5, "5 finished, 2 running")
+        target = Console(file=io.StringIO(), width=width, color_system=None)
+        target.print(progress._bars.get_renderable())
+    return [line.rstrip() for line in target.file.getvalue().splitlines()]
+
+
+@pytest.mark.parametrize(("height", "rows"), [(50, 5), (9, 3), (5, 0)])
+def test_the_best_trials_stand_below_the_bar_as_far_as_there_is_room(height: int, rows: int) -> None:
+    _, *below = standing(120, height)
+    assert len(below) == (rows + 1 if rows else 0)
+    if rows:
+        assert below[0].split() == ["best", "so", "far", "AUC", "epochs", "time", "parameters"]
+        assert below[1].startswith("t-0          0.7000  4       1.20 s  rate=0.00, rule=ada\\x1b[2J, hidden=[16, 8]")
+
+
+def test_on_a_narrow_terminal_the_parameters_give_way() -> None:
+    lines = [line for line in standing(60, 50) if line.startswith("t-")]
+    assert len(lines) == 5
+    assert all(len(line) <= 60 and line.endswith("…") for line in lines)
+    assert all("1.20 s" in line for line in lines)
+
+
+def test_without_a_terminal_nothing_stands() -> None:
+    console = Console(file=io.StringIO(), width=120)
+    standing(120, 50, console)
+    assert console.file.getvalue() == ""
+
+
 def test_notes_below_several_bars_name_their_stage() -> None:
     lines = live(120, stages=("trials", "rows"))
     assert [line.split()[0] for line in lines] == ["trials", "rows", "trials", "rows"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import ray
@@ -53,6 +54,9 @@ class RemoteProgress:
             self._events.append(("advanced", (stage, amount, note)))
         if time.monotonic() - self._sent >= FLUSH_SECONDS:
             self.flush()
+
+    def stood(self, stage: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        self._send("stood", stage, headings, rows)
 
     def warned(self, message: str) -> None:
         self._send("warned", message)

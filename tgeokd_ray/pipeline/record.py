@@ -32,6 +32,9 @@ class Recorder:
             self._write(f"{stage} {note}")
         self._progress.advanced(stage, amount, note)
 
+    def stood(self, stage: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        self._progress.stood(stage, headings, rows)  # of a moment: the file keeps what lasts
+
     def warned(self, message: str) -> None:
         if message not in self.warnings:
             self.warnings.append(message)

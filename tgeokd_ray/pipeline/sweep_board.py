@@ -10,8 +10,11 @@ from threading import RLock
 from tgeokd_ray.events import Progress
 from tgeokd_ray.pipeline.sweep_journal import Journal, Trial, trial_name
 from tgeokd_ray.pipeline.sweep_trial import Unit
+from tgeokd_ray.report.sweep_wording import short, written
+from tgeokd_ray.report.wording import duration, fixed, measure
 
 STAGE = "trials"
+SHOWN = 5  # of the best trials, while others run
 
 
 @dataclass
@@ -88,14 +91,30 @@ class Board:
         before, self._last = self._last, self.note
         if amount or self._last != before:
             self.progress.advanced(STAGE, amount, self._last)
+            self.progress.stood(STAGE, *self.standing)
+
+    @property
+    def standing(self) -> tuple[list[str], list[list[str]]]:
+        """Headings and rows of the best finished trials, and what ran for how long with which parameters."""
+        finished = [trial for trial in self.known.values() if trial.status == "finished" and trial.value is not None]
+        best = sorted(finished, key=lambda trial: (-self.sign * (trial.value or 0.0), trial.name))[:SHOWN]
+        names = short(list(dict.fromkeys(name for trial in best for name in trial.point)))
+        rows = []
+        for trial in best:
+            point = ", ".join(
+                f"{name}={written(trial.point[path])}" for path, name in names.items() if path in trial.point
+            )
+            rows.append([trial.name, fixed(trial.value), str(trial.epochs), duration(trial.seconds), point])
+        return ["best so far", measure(self.metric), "epochs", "time", "parameters"], rows
 
     @property
     def note(self) -> str:
-        """`best auc 0.7312 (t-1f0c...), 2 running, 3 stopped early, 1 failed`."""
+        """`best auc 0.7312 (t-1f0c...), 9 finished, 2 running, 3 stopped early, 1 failed`."""
         best = best_of(self.known, self.sign)
         parts = [] if best is None else [f"best {self.metric} {best.value:.4f} ({best.name})"]
         running = sum(self._running.values())
         counts = count_of(self.known)
+        parts += [f"{counts['finished']} finished"] if counts["finished"] else []
         parts += [f"{running} running"] if running and not self.population else []
         parts += [f"{counts['stopped']} stopped early"] if counts["stopped"] else []
         parts += [f"{counts['failed']} failed"] if counts["failed"] else []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -20,6 +20,7 @@ from tgeokd_ray.report.wording import count, duration, pace, printable
 STAGE_WIDTH = 14
 BAR_WIDTH = 28
 LEFT_WIDTH = 7
+MARGIN = 2  # lines of a standing table beside its rows: headings, and one to breathe
 
 
 @dataclass
@@ -64,7 +65,7 @@ class TerminalProgress:
             entry = self._stages[stage] = _Stage(self._clock(), printable(unit, self.console.encoding))
             if self.console.is_terminal:
                 name = printable(stage, self.console.encoding)
-                entry.task = self._bars.add_task(name, total=total, note="", unit=entry.unit)
+                entry.task = self._bars.add_task(name, total=total, note="", unit=entry.unit, standing=[])
                 self._bars.start()
 
     def advanced(self, stage: str, amount: int, note: str = "") -> None:
@@ -78,6 +79,14 @@ class TerminalProgress:
                 self._bars.advance(entry.task, amount)
                 if note:
                     self._bars.update(entry.task, note=printable(note, self.console.encoding))
+
+    def stood(self, stage: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Show a table below the bars, as much of it as the terminal has room for; without one nothing."""
+        with self._lock:
+            entry = self._stages.get(stage)
+            if entry is not None and entry.task is not None:
+                lines = [[printable(cell, self.console.encoding) for cell in row] for row in (headings, *rows)]
+                self._bars.update(entry.task, standing=lines)
 
     def warned(self, message: str) -> None:
         """Keep the warning for the end; the same one is kept once."""
@@ -133,7 +142,8 @@ class TerminalProgress:
 
 
 class _Bars(Progress):
-    """Bars, and below them the notes that have no room beside one, so that neither crushes the other."""
+    """Bars, below them the notes that have no room beside one, so that neither crushes the other, and below these how
+    stages stand."""
 
     def get_renderables(self) -> Iterable[RenderableType]:
         tasks = self.tasks
@@ -146,6 +156,26 @@ class _Bars(Progress):
             for task in below:
                 table.add_row(Text(task.description if len(tasks) > 1 else ""), Text(task.fields["note"]))
             yield table
+        for task in tasks:
+            headings, *rows = task.fields["standing"] or [[]]
+            room = self.console.height - 2 * len(tasks) - 2
+            if rows and room > MARGIN:
+                yield _standing(headings, rows[: room - MARGIN], self.console.width)
+
+
+def _standing(headings: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> Table:
+    """One line for each row: the last column, which may be long, gives way to the others."""
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    widths = [max(cell_len(row[k]) for row in (headings, *rows)) for k in range(len(headings) - 1)]
+    for heading, needed in zip(headings, widths, strict=False):
+        table.add_column(Text(heading), header_style="dim", no_wrap=True, min_width=needed)
+    left = max(width - sum(needed + 2 for needed in widths), 1)
+    table.add_column(
+        Text(headings[-1]), style="dim", header_style="dim", no_wrap=True, overflow="ellipsis", max_width=left
+    )
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
 
 
 def _fits(task: Task, console: Console) -> bool:
