@@ -85,12 +85,15 @@ def _workers(workers: int) -> str:
     return f"{workers} worker{'s' if workers > 1 else ''}"
 
 
-def check_trials(concurrency: int, cpu: float, gpu: float, nodes: Sequence[Node]) -> ConfigError | None:
-    """What keeps so many trials at once, with these parts of a CPU and a GPU each, off the nodes; None if they fit."""
-    room = sum(_parts(node, cpu, gpu) for node in nodes)
+def check_trials(
+    concurrency: int, cpu: float, gpu: float, nodes: Sequence[Node], workers: int = 1
+) -> ConfigError | None:
+    """What keeps so many trials at once, of `workers` with these parts of a CPU and a GPU each, off the nodes; None if
+    they fit. A worker lies on one node, a trial of several need not."""
+    room = sum(_parts(node, cpu, gpu) for node in nodes) // workers
     if room >= concurrency:
         return None
-    each = f"{cpu:g} CPU" + (f" and {gpu:g} GPU" if gpu else "")
+    each = f"{workers} workers x " * (workers > 1) + f"{cpu:g} CPU" + (f" and {gpu:g} GPU" if gpu else "")
     there = f"{sum(node.get('CPU', 0) for node in nodes):g} CPUs, {sum(node.get('GPU', 0) for node in nodes):g} GPUs"
     return ConfigError(
         f"concurrency {concurrency} x {each}: there is room for {room} on {len(nodes)} node(s) with {there}",

@@ -40,8 +40,9 @@ class RayEngine:
         nodes = connection.nodes()
         device = choose_device(device, workers, nodes)
         # CPUs of our own local Ray are only counted, one a worker; elsewhere each thread must be reserved.
-        self._group = Group(workers, device, threads, cpus=1 if connection.local else threads)
-        wrong = check_plan(workers, self._group.cpus, int(device == "cuda"), nodes)
+        cpus = 1 if connection.local else threads
+        self._group = Group(workers, device, threads, cpus)
+        wrong = check_plan(workers, cpus, int(device == "cuda"), nodes)
         if wrong is not None:
             raise wrong
         self._connection, self._feed, self._storage = connection, feed, storage
@@ -69,20 +70,21 @@ class RayEngine:
     def check_trials(self, sweep: Sweep) -> None:
         """ConfigError where not as many trials fit at once as the sweep asks for."""
         each = sweep.resources
-        wrong = check_trials(sweep.concurrency, each.cpu, each.gpu, self._connection.nodes())
+        wrong = check_trials(sweep.concurrency, each.cpu, each.gpu, self._connection.nodes(), self._group.workers)
         if wrong is not None:
             raise wrong
 
     def trials(self, what: Round, progress: Progress) -> bool:
-        """Run trials by Ray Tune; whether there was time for all. What their specs read is put into the object store
-        once, as far as it fits there; the rest is read from disk by every trial, which is told."""
+        """Run trials by Ray Tune, each by as many workers as a plan; whether there was time for all. What their specs
+        read is put into the object store once, as far as it fits there; the rest is read from disk by every trial,
+        which is told."""
         from tgeokd_ray.cluster.tune import run_trials  # a second of import that other jobs do without
 
         paths = dict.fromkeys(path for spec in what.specs for path in spec.logits)
         source = ClusterSource("direct", share({path: LogitsTable.open(Path(path)).class_means for path in paths}))
         rows = share_rows(what.specs, source)
         _tell_shared(rows, progress)
-        return run_trials(what, replace(source, shared=rows), self._storage)
+        return run_trials(what, replace(source, shared=rows), self._storage, self._group.workers)
 
     def close(self) -> None:
         """Give back what was started."""

@@ -1,13 +1,14 @@
 """Events on their way from a worker to the driver: an actor keeps them until the driver asks.
 
-What is told is never worth a plan: when the actor is lost the rest is not shown and the work goes on.
+What is told is never worth a plan: when the actor is lost the rest is not shown and the work goes on. A report waits
+until the driver has heard it, who may end the work there.
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ray
@@ -18,14 +19,17 @@ from tgeokd_ray.events import Progress
 
 Event = tuple[str, tuple[Any, ...]]  # method of Progress, its arguments
 FLUSH_SECONDS = 0.3
+ANSWER_SECONDS = 0.05  # between two looks whether the driver has heard a report
+REPORTED = "reported"
 
 
 @ray.remote(num_cpus=0)
 class _Board:
-    """Events in the order of arrival, until they are taken."""
+    """Events in the order of arrival, until they are taken, and the answer to the last report."""
 
     def __init__(self) -> None:
         self._events: list[Event] = []
+        self._go: bool | None = None
 
     def push(self, events: list[Event]) -> None:
         self._events += events
@@ -33,6 +37,16 @@ class _Board:
     def take(self) -> list[Event]:
         events, self._events = self._events, []
         return events
+
+    def report(self, metrics: dict[str, float]) -> None:
+        self._go = None
+        self._events.append((REPORTED, (metrics,)))
+
+    def answer(self, go: bool) -> None:
+        self._go = go
+
+    def answered(self) -> bool | None:
+        return self._go
 
 
 class RemoteProgress:
@@ -64,6 +78,16 @@ class RemoteProgress:
     def finished(self, stage: str, note: str = "") -> None:
         self._send("finished", stage, note)
 
+    def reported(self, metrics: Mapping[str, float]) -> bool:
+        """Send what a worker reports and wait until the driver has heard it; whether to go on."""
+        self.flush()
+        with contextlib.suppress(RayError):
+            ray.get(self._board.report.remote(dict(metrics)))
+            while (go := ray.get(self._board.answered.remote())) is None:
+                time.sleep(ANSWER_SECONDS)
+            return bool(go)
+        return True
+
     def _send(self, method: str, *arguments: Any) -> None:
         self._events.append((method, arguments))
         self.flush()
@@ -79,10 +103,12 @@ class RemoteProgress:
 
 
 class Relay:
-    """The driver's side: owns the board, on its own node, and replays its events whenever `replay` is called."""
+    """The driver's side: owns the board, on its own node, and replays its events whenever `replay` is called. Reports
+    go to `report`; a SystemExit out of it is kept in `ended`, and the worker is told to end."""
 
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
+    def __init__(self, progress: Progress, report: Callable[[Mapping[str, float]], None] | None = None) -> None:
+        self._progress, self._report = progress, report
+        self.ended: SystemExit | None = None
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self.board = _Board.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined]
 
@@ -92,8 +118,19 @@ class Relay:
         with contextlib.suppress(RayError):
             events = ray.get(self.board.take.remote())
         for method, arguments in events:
-            getattr(self._progress, method)(*arguments)
+            if method == REPORTED:
+                self._hear(*arguments)
+            else:
+                getattr(self._progress, method)(*arguments)
         return bool(events)
+
+    def _hear(self, metrics: Mapping[str, float]) -> None:
+        if self._report is not None and self.ended is None:
+            try:
+                self._report(metrics)
+            except SystemExit as end:
+                self.ended = end
+        self.board.answer.remote(self.ended is None)
 
     def close(self) -> None:
         """Pass on the rest and end the board."""

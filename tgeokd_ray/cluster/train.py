@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,12 @@ from ray.exceptions import RayError
 from ray.train.v2.api.config import LoggingConfig
 
 from tgeokd_ray.cluster.beside import beside
+from tgeokd_ray.cluster.bundles import TrialTrainer
 from tgeokd_ray.cluster.failures import explain, is_loss, one_line, user_error
 from tgeokd_ray.cluster.progress import Relay, RemoteProgress
 from tgeokd_ray.cluster.ray_folder import ray_folder
-from tgeokd_ray.cluster.source import ClusterSource
 from tgeokd_ray.events import Progress, Silent
+from tgeokd_ray.training.data import Source
 from tgeokd_ray.training.distributed import ProcessGroupWorker
 from tgeokd_ray.training.plan import execute as execute_plan
 from tgeokd_ray.training.reuse import Plan
@@ -31,17 +32,20 @@ MAX_FAILURES = 2  # groups lost in one plan; each new one goes on from committed
 MAX_START_FAILURES = 10  # waits of a minute for workers that do not start
 QUIET_SECONDS = 60.0  # of a group that has not told anything yet, until the driver says what it waits for
 
-Execute = Callable[[Plan, Worker, ClusterSource, Progress], list[Finished]]
+Execute = Callable[[Plan, Worker, Source, Progress], list[Finished]]
+Reported = Callable[[Mapping[str, float]], None]
 
 
 @dataclass(frozen=True)
 class Group:
-    """The worker group of a plan: `workers` processes with `cpus` CPUs each, and a GPU each where `device` is cuda."""
+    """The worker group of a plan: `workers` processes with `cpus` CPUs each, and a GPU each where `device` is cuda.
+    With `in_trial` it lies on what the Tune trial that starts it has reserved."""
 
     workers: int
     device: str = "cpu"
     threads: int = 1
-    cpus: int = 1
+    cpus: float = 1
+    in_trial: bool = False
 
     @property
     def resources(self) -> dict[str, float]:
@@ -60,36 +64,45 @@ class _Task:
 
     plan: Plan
     group: Group
-    source: ClusterSource
+    source: Source
     board: Any
     execute: Execute
+    reports: bool
 
 
 def run_plan(
     plan: Plan,
     group: Group,
-    source: ClusterSource,
+    source: Source,
     progress: Progress,
     storage: Path,
     execute: Execute = execute_plan,
+    report: Reported | None = None,
 ) -> list[Finished]:
     """Execute `plan` on one worker group and return what rank 0 returned; events of rank 0 reach `progress`.
 
     A group that loses a worker, a node or its controller is started again, twice at most, which is told as a warning.
     A UserError of any worker is raised at once, any other failure as a ResourceError with one line. `storage` must be
-    a folder that every node sees; Ray's own files in it are removed at the end.
+    a folder that every node sees; Ray's own files in it are removed at the end. With `report` the workers wait until it
+    has heard what they report; a SystemExit out of it ends them at a checkpoint and is raised when they are gone.
     """
-    relay = Relay(progress)
-    task = _Task(plan, group, source, relay.board, execute)
+    relay = Relay(progress, report)
+    task = _Task(plan, group, source, relay.board, execute, report is not None)
     try:
         with ray_folder(storage) as folder:
             for attempt in range(MAX_FAILURES + 1):
                 try:
-                    return _attempt(task, folder / f"attempt-{attempt}", _Listener(relay, group, progress))
+                    done = _attempt(task, folder / f"attempt-{attempt}", _Listener(relay, group, progress))
                 except (ray.train.TrainingFailedError, RayError) as error:
+                    if relay.ended is not None:
+                        raise relay.ended from None
                     if user_error(error) or not is_loss(error) or attempt == MAX_FAILURES:
                         raise explain(error) from error
                     progress.warned(f"the workers are started again: {one_line(error)}")
+                    continue
+                if relay.ended is not None:
+                    raise relay.ended
+                return done
         raise AssertionError("unreachable")
     finally:
         relay.close()
@@ -103,7 +116,7 @@ def _attempt(task: _Task, folder: Path, listen: Callable[[], None]) -> list[Fini
         failure_config=ray.train.FailureConfig(max_failures=0, controller_failure_limit=MAX_START_FAILURES),
         logging_config=LoggingConfig(log_level="ERROR"),
     )
-    trainer = ray.train.torch.TorchTrainer(
+    trainer = (TrialTrainer if task.group.in_trial else ray.train.torch.TorchTrainer)(
         _work,
         train_loop_config={"task": task},
         scaling_config=task.group.scaling(),
@@ -134,6 +147,24 @@ class _Listener:
             self._progress.warned(f"the workers have not begun after {QUIET_SECONDS:g} s: {'; '.join(needs)}")
 
 
+class _Ended(SystemExit):
+    """The driver has heard enough."""
+
+
+@dataclass(frozen=True)
+class _Supervised:
+    """What a worker reports with: rank 0 tells the driver, and all workers hear from it whether to go on."""
+
+    worker: Worker
+    progress: RemoteProgress | None
+
+    def __call__(self, metrics: Mapping[str, float], checkpoint: Path | None = None) -> None:
+        del checkpoint
+        go = self.progress is None or self.progress.reported(metrics)
+        if not bool(self.worker.broadcast(torch.tensor([float(go)], device=self.worker.device))):
+            raise _Ended
+
+
 def _work(config: dict[str, Any]) -> list[Finished]:
     """The train function: every rank executes the plan; Ray returns the value of rank 0.
 
@@ -142,11 +173,15 @@ def _work(config: dict[str, Any]) -> list[Finished]:
     task: _Task = config["task"]
     torch.set_num_threads(task.group.threads)
     device = ray.train.torch.get_device()
-    worker: Worker = ProcessGroupWorker(device) if task.group.workers > 1 else LocalWorker(device)
-    if worker.rank:
-        return task.execute(task.plan, worker, task.source, Silent())
-    progress = RemoteProgress(task.board)
+    kind = ProcessGroupWorker if task.group.workers > 1 else LocalWorker
+    worker: Worker = kind(device)
+    progress = None if worker.rank else RemoteProgress(task.board)
+    if task.reports:
+        worker = kind(device, _Supervised(worker, progress))
     try:
-        return task.execute(task.plan, worker, task.source, progress)
+        return task.execute(task.plan, worker, task.source, progress or Silent())
+    except _Ended:
+        return []
     finally:
-        progress.flush(wait=True)
+        if progress is not None:
+            progress.flush(wait=True)

@@ -5,6 +5,7 @@ What a trial does and what came of it is passed in and written elsewhere; of Ray
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -29,6 +30,9 @@ Run = Callable[[Any, Tell, Source], None]
 Member = Callable[[Any, float, Path | None, str, Callable[[Mapping[str, float], Path | None], None], Source], None]
 VALUE, EPOCH, RATE = "value", "epoch", "rate"
 LOST_TWICE = 2  # a trial whose process or node is lost is tried again so often
+# Read in the process of a trial: its workers have so many seconds to write a checkpoint and end when it is stopped.
+# Tune takes a process that is late for broken, and the next trial with it.
+ENDS_IN = ("TUNE_FUNCTION_THREAD_TIMEOUT_S", "60")
 # Read while a sweep begins: its own files are nobody's, and Ctrl-C is ours.
 SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",  # it prints whatever one asks for
@@ -39,12 +43,13 @@ SETTINGS = {
 }
 
 
-def run_trials(what: Round, source: Source, storage: Path) -> bool:
+def run_trials(what: Round, source: Source, storage: Path, workers: int = 1) -> bool:
     """Run every trial of a round, at most `concurrency` of its sweep at once; whether there was time for all of them.
 
     The curves of the listener are what the scheduler judges by, too. A population's `run` gets its rate, the folder of
     a checkpoint or None, and its member's name beside, and tells with a folder. `storage` is a folder that every node
-    sees.
+    sees. A trial reserves what its sweep says; one of several `workers` so much for each, and nothing for itself, which
+    only starts them and waits.
     """
     proposals, sweep = what.proposals, what.sweep
     budget, callback = _Budget(what.seconds), _Callback(proposals, what.listener)
@@ -52,7 +57,7 @@ def run_trials(what: Round, source: Source, storage: Path) -> bool:
         function = _member if sweep.scheduler == "pbt" else _trial
         trainable = tune.with_parameters(function, run=what.run, proposals=proposals, source=source)
         tuner = tune.Tuner(
-            tune.with_resources(trainable, _resources(sweep)),
+            tune.with_resources(trainable, _resources(sweep, workers)),
             param_space=_param_space(proposals, sweep),
             tune_config=tune.TuneConfig(
                 metric=VALUE,
@@ -82,6 +87,7 @@ def run_trials(what: Round, source: Source, storage: Path) -> bool:
 
 def _trial(config: dict[str, Any], run: Run, proposals: Listed | Asked, source: Source) -> None:
     """The trainable."""
+    os.environ.setdefault(*ENDS_IN)
 
     def tell(metrics: Mapping[str, float]) -> None:
         tune.report(dict(metrics))
@@ -123,9 +129,10 @@ def _population(sweep: Sweep) -> PopulationBasedTraining:
     )
 
 
-def _resources(sweep: Sweep) -> tune.PlacementGroupFactory:
+def _resources(sweep: Sweep, workers: int) -> tune.PlacementGroupFactory:
+    """All of a trial at once, so that trials that have a part of what they need never wait for one another."""
     one = {"CPU": sweep.resources.cpu} | ({"GPU": sweep.resources.gpu} if sweep.resources.gpu else {})
-    return tune.PlacementGroupFactory([one])
+    return tune.PlacementGroupFactory([one] if workers == 1 else [{}, *[one] * workers])
 
 
 def _scheduler(sweep: Sweep, epochs: int, curves: Mapping[str, Sequence[float]]) -> TrialScheduler:

@@ -117,6 +117,7 @@ def prepare(resolved: Resolved, root: Path, folder: Path, engine: Callable[[], E
         epochs=resolved.most_epochs + 1,
         device="cuda" if resolved.sweep.resources.gpu else "cpu",
         seeds=resolved.sweep.seeds,
+        cpu=resolved.sweep.resources.cpu,
         memory_mib=resolved.sweep.memory_mib,
     )
     return Prepared(resolved, chain, table, logits, teachers, trials)
@@ -232,7 +233,8 @@ def _measured(prepared: Prepared, number: int, known: int) -> dict[str, Any]:
     resolved, sweep = prepared.resolved, prepared.resolved.sweep
     number = total_of(sweep, number)
     with tempfile.TemporaryDirectory(prefix=".dry-", dir=prepared.trials.folder) as home:
-        trials = replace(prepared.trials, folder=Path(home), device="cpu")
+        alone = prepared.trials.job.model_copy(update={"workers": 1})
+        trials = replace(prepared.trials, job=alone, folder=Path(home), device="cpu")
         point = resolved.samples[0]
         trials(Unit((point,)), _nobody, DirectSource())
         trial = Journal(Path(home)).get(trial_name(point))

@@ -38,6 +38,7 @@ def check_sweep(resolved: Resolved, place: Place) -> None:
     if place.local and sweep.resources.gpu and not torch.cuda.is_available():
         got = f"resources.gpu {sweep.resources.gpu:g}"
         problems.append(Problem("there is no CUDA device here", expected="resources.gpu 0", got=got))
+    problems += _not_for_groups(job.workers, sweep)
     if job.distill.ratios:
         got = ", ".join(job.distill.ratios)
         problems.append(Problem("base.distill.ratios: a trial learns its own ratio", got=got))
@@ -50,9 +51,23 @@ def check_sweep(resolved: Resolved, place: Place) -> None:
         from tgeokd_ray.cluster.capacity import check_trials
         from tgeokd_ray.cluster.connect import this_machine
 
-        wrong = check_trials(sweep.concurrency, sweep.resources.cpu, sweep.resources.gpu, [this_machine()])
+        wrong = check_trials(sweep.concurrency, sweep.resources.cpu, sweep.resources.gpu, [this_machine()], job.workers)
         if wrong is not None:
             raise wrong
+
+
+def _not_for_groups(workers: int, sweep: Sweep) -> list[Problem]:
+    """What trials of several workers can't be."""
+    if workers == 1:
+        return []
+    problems = []
+    if sweep.scheduler == "pbt":
+        why = "scheduler: pbt moves students that one process trains"
+        problems.append(Problem(why, expected="workers 1", got=f"workers {workers}"))
+    if sweep.resources.gpu not in (0, 1):
+        got = f"workers {workers}, resources.gpu {sweep.resources.gpu:g}"
+        problems.append(Problem("each of several workers of a trial needs a GPU of its own, or none", got=got))
+    return problems
 
 
 def check_more(sweep: Sweep, add_trials: int) -> None:

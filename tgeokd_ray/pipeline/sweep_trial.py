@@ -18,15 +18,16 @@ from tgeokd_ray.artifacts import open_artifact
 from tgeokd_ray.config.job import Job
 from tgeokd_ray.config.space import Point
 from tgeokd_ray.errors import UserError
-from tgeokd_ray.events import Silent
+from tgeokd_ray.events import Progress, Silent
 from tgeokd_ray.pipeline.sweep_journal import Journal, Trial, trial_name
 from tgeokd_ray.pipeline.sweep_student import Place, SideBySide, runs_of_part, student_plan
 from tgeokd_ray.training.data import Source
+from tgeokd_ray.training.distributed import ProcessGroupWorker
 from tgeokd_ray.training.memory import enough_memory, let_go, memory_limit
 from tgeokd_ray.training.plan import execute
 from tgeokd_ray.training.reuse import Plan
 from tgeokd_ray.training.spec import HIGHER_IS_BETTER, Finished, RunSpec, sign_of
-from tgeokd_ray.training.worker import LocalWorker
+from tgeokd_ray.training.worker import LocalWorker, Worker
 
 # Takes {"epoch": whole epochs, "value": the metric so far, larger is better}.
 Tell = Callable[[Mapping[str, float]], None]
@@ -49,7 +50,7 @@ class Unit:
 class Trials:
     """What all trials of a sweep have in common; picklable. `folder` is the sweep's own, with the journal and, below
     work/ (or a `part` of it), students and checkpoints of trials that are not over. `epochs` is more than any trial
-    trains."""
+    trains. The job says how many workers train; several are a group of Ray Train with `cpu` CPUs each."""
 
     job: Job
     card: str
@@ -59,6 +60,7 @@ class Trials:
     epochs: int
     device: str = "cpu"
     seeds: int = 1
+    cpu: float = 1.0
     memory_mib: int | None = None
     part: str = ""
 
@@ -108,8 +110,7 @@ class Trials:
                 continue
             plans |= {f"{name}-{seed}": (plan, seed) for seed in range(self.seeds)}
         try:
-            with memory_limit(self.memory_mib), enough_memory(home.name):
-                runs = self._execute(SideBySide(plans), tell, source) if plans else []
+            runs = self._execute(SideBySide(plans), home, tell, source) if plans else []
             return [self._outcome(point, runs, failed) for point in points]
         except Exception as error:  # a fault of ours in one trial must not end the sweep
             if len(points) > 1:
@@ -123,15 +124,14 @@ class Trials:
         parts = [runs_of_part(f"{name}-{seed}", runs) for seed in range(self.seeds)]
         return failed[name] if name in failed else outcome(point, parts, self.job.metric)
 
-    def _execute(self, plan: Plan, tell: Tell, source: Source) -> list[Finished]:
-        worker = _Telling(self.device, tell)
+    def _execute(self, plan: Plan, home: Path, tell: Tell, source: Source) -> list[Finished]:
+        does = _Execute(home.name, self.memory_mib)
+        if self.job.workers == 1:
+            return does(plan, LocalWorker(self.device, lambda told, _: tell(told)), source, Silent())
+        from tgeokd_ray.cluster.train import Group, run_plan
 
-        def followed(finished: Sequence[Finished]) -> Sequence[RunSpec]:
-            specs = plan(finished)
-            worker.follow(specs)
-            return specs
-
-        return execute(followed, worker, source, Silent())
+        group = Group(self.job.workers, self.device, self.job.threads, self.cpu, in_trial=True)
+        return run_plan(plan, group, source, Silent(), home, does, tell)
 
     def _keep_traceback(self, point: Point, error: Exception) -> None:
         path = self.folder / "errors" / f"{trial_name(point)}.txt"
@@ -139,12 +139,32 @@ class Trials:
         path.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
 
 
-class _Telling(LocalWorker):
-    """The only worker, which tells how good the students of a trial are after each epoch but the last: then the trial
-    is about to be over, and nobody must stop it any more."""
+@dataclass(frozen=True)
+class _Execute:
+    """What every worker of a trial does, the only one or one of a group; picklable. What it reports is how good the
+    students are after each epoch."""
 
-    def __init__(self, device: str, tell: Tell) -> None:
-        super().__init__(device)
+    name: str
+    memory_mib: int | None
+
+    def __call__(self, plan: Plan, worker: Worker, source: Source, progress: Progress) -> list[Finished]:
+        curve = _Curve(worker.report)
+
+        def followed(finished: Sequence[Finished]) -> Sequence[RunSpec]:
+            specs = plan(finished)
+            curve.follow(specs)
+            return specs
+
+        kind = ProcessGroupWorker if worker.size > 1 else LocalWorker
+        with memory_limit(self.memory_mib), enough_memory(self.name):
+            return execute(followed, kind(worker.device, curve), source, progress)
+
+
+class _Curve:
+    """Tells how good the students of a trial are after each epoch but the last: then the trial is about to be over, and
+    nobody must stop it any more."""
+
+    def __init__(self, tell: Callable[[Mapping[str, float]], None]) -> None:
         self._tell = tell
         self._metric: str | None = None
         self._epochs = 0
@@ -156,7 +176,7 @@ class _Telling(LocalWorker):
             self._metric = specs[0].metric if specs[0].choice is not None else "mean"
             self._epochs = specs[0].epochs
 
-    def report(self, metrics: Mapping[str, float], checkpoint: Path | None = None) -> None:
+    def __call__(self, metrics: Mapping[str, float], checkpoint: Path | None = None) -> None:
         del checkpoint
         if self._metric is not None and metrics["epoch"] < self._epochs:
             self._tell({"epoch": metrics["epoch"], "value": metrics[self._metric]})

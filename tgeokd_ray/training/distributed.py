@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-Report = Callable[[Mapping[str, float], Path | None], None]
+from tgeokd_ray.training.worker import Report
 
 
 def _weighted_mean(value: Tensor, weight: Tensor) -> Tensor:

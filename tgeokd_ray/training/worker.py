@@ -5,12 +5,14 @@ The cluster hides behind this protocol: the loop, the steps and the evaluation n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
 import torch
 from torch import Tensor
+
+Report = Callable[[Mapping[str, float], Path | None], None]
 
 
 class Worker(Protocol):
@@ -40,14 +42,18 @@ class Worker(Protocol):
 
 
 class LocalWorker:
-    """The only worker: every collective returns its input, so that one process pays nothing for the protocol."""
+    """The only worker: every collective returns its input, so that one process pays nothing for the protocol.
+
+    What is reported is kept, and forwarded to the callable given, if any.
+    """
 
     rank = 0
     size = 1
 
-    def __init__(self, device: torch.device | str = "cpu") -> None:
+    def __init__(self, device: torch.device | str = "cpu", report: Report | None = None) -> None:
         self.device = torch.device(device)
         self.reports: list[dict[str, float]] = []
+        self._report = report
 
     def mean(self, tensors: Mapping[str, Tensor], weight: Tensor | float) -> dict[str, Tensor]:
         del weight
@@ -68,5 +74,6 @@ class LocalWorker:
         return
 
     def report(self, metrics: Mapping[str, float], checkpoint: Path | None = None) -> None:
-        del checkpoint
         self.reports.append(dict(metrics))
+        if self._report is not None:
+            self._report(metrics, checkpoint)
