@@ -76,6 +76,20 @@ def test_trials_that_fit(concurrency: int, cpu: float, gpu: float, nodes: list[d
     assert f"concurrency: {concurrency}, or a smaller part under resources" in str(wrong)
 
 
+@pytest.mark.parametrize(
+    ("concurrency", "workers", "nodes"),
+    [(1, 2, [{"CPU": 2.0}]), (2, 2, [{"CPU": 3.0}, {"CPU": 1.0}, {"CPU": 0.5}]), (1, 3, [{"CPU": 1.0}] * 5)],
+)
+def test_all_workers_of_all_trials_fit_at_once(concurrency: int, workers: int, nodes: list[dict[str, float]]) -> None:
+    """Those of one trial may lie on several nodes."""
+    assert check_trials(concurrency, 1, 0, nodes, workers) is None
+    wrong = check_trials(concurrency + 1, 1, 0, nodes, workers)
+    assert f"concurrency {concurrency + 1} x {workers} workers x 1 CPU: there is room for {concurrency} on" in str(
+        wrong
+    )
+    assert "room for 0" in str(check_trials(1, 1, 1, nodes, workers))
+
+
 def test_a_trial_lies_on_one_node() -> None:
     wrong = check_trials(1, 4, 0, [{"CPU": 3.0}, {"CPU": 3.0}])
     assert wrong is not None

@@ -21,6 +21,9 @@ def test_the_lonely_worker_changes_nothing() -> None:
     assert worker.gather(value)[0] is value
     worker.report({"loss": 1.0})
     assert worker.reports == [{"loss": 1.0}]
+    heard: list[object] = []
+    LocalWorker(report=lambda metrics, checkpoint: heard.append((metrics, checkpoint))).report({"loss": 2.0})
+    assert heard == [({"loss": 2.0}, None)]
 
 
 @pytest.mark.timeout(180)

@@ -85,6 +85,7 @@ def told_sweep(resolved: Resolved, began: Began, trials: Sequence[Trial], left: 
     in_order = ranked(trials, higher_is_better=resolved.sign > 0)
     shares, why = importance(sweep.ordered, in_order, higher_is_better=resolved.sign > 0)
     spent = sum(trial.seconds for trial in trials)
+    hours = spent * resolved.job.workers / 3600
     return {
         "name": resolved.name,
         "metric": resolved.metric,
@@ -100,8 +101,8 @@ def told_sweep(resolved: Resolved, began: Began, trials: Sequence[Trial], left: 
         "importance": shares,
         "importance_note": why,
         "cost": {
-            "cpu_hours": spent * sweep.resources.cpu / 3600,
-            "gpu_hours": spent * sweep.resources.gpu / 3600,
+            "cpu_hours": hours * sweep.resources.cpu,
+            "gpu_hours": hours * sweep.resources.gpu,
             "trial_seconds": spent,
         },
         "seconds": seconds,
