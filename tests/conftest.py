@@ -6,9 +6,11 @@ import importlib.util
 import os
 import random
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from s3_server import running
 
 # Before anything imports ray: no usage statistics, short waits at the end of a fit, no attaching to somebody's cluster.
 os.environ.pop("RAY_ADDRESS", None)
@@ -61,6 +63,15 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real data absent: no folder {folder} (set TGEOKD_DATA)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """The URL of an S3 server, started when the first test asks for it; skips where packages of extras are absent."""
+    for module in ("s3fs", "moto", "flask_cors"):
+        pytest.importorskip(module)
+    with running() as url:
+        yield url
 
 
 @pytest.fixture(autouse=True)

@@ -1,35 +1,22 @@
-"""Object stores for tests: one S3 server a session, started when the first test asks for it."""
+"""Object stores for tests."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from artifacts_s3 import BUCKET, FaultyStore, running
+from artifacts_stores import FaultyStore
+from s3_server import BUCKET, access
 
 from tgeokd_ray.artifacts import digest, open_store
 
 
-@pytest.fixture(scope="session")
-def server() -> Iterator[str]:
-    """The URL of the server; skips where the packages of the extras are absent."""
-    for module in ("s3fs", "moto", "flask_cors"):
-        pytest.importorskip(module)
-    with running() as url:
-        yield url
-
-
 def settings(patch: pytest.MonkeyPatch, server: str) -> None:
     """The environment of somebody who may use the server, and no accounts but that one."""
-    patch.setenv("AWS_ENDPOINT_URL", server)
-    patch.setenv("AWS_ACCESS_KEY_ID", "key")
-    patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
-        patch.setenv(name, os.devnull)
+    for name, value in access(server).items():
+        patch.setenv(name, value)
     for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3"):
         patch.delenv(name, raising=False)
 

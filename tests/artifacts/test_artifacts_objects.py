@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from artifacts_faults import DATA, make, shells
-from artifacts_s3 import Crash, FaultyStore
+from artifacts_stores import Crash, FaultyStore
 
 from tgeokd_ray.artifacts import (
     Artifact,

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 from artifacts_faults import DATA, make, shells, snapshot
-from artifacts_s3 import BUCKET, Crash, FaultyStore
+from artifacts_stores import Crash, FaultyStore
+from s3_server import BUCKET
 
 from tgeokd_ray.artifacts import collect_store, digest, find_stored, open_store, pointers, pull, push
 from tgeokd_ray.artifacts.objects import FilesystemStore

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,9 @@ from deploy_files import (
     unknown_ray_options,
 )
 from packaging.requirements import Requirement
+from s3_server import BUCKET, access
 
+from tgeokd_ray.artifacts import list_artifacts
 from tgeokd_ray.cluster.capacity import Node, check_trials
 from tgeokd_ray.config.sweep import Resolved, resolve_sweep
 
@@ -167,16 +170,21 @@ def test_the_sweep_fits_on_the_nodes_that_are_there_from_the_start(tmp_path: Pat
         assert check_trials(9, sweep.resources.cpu, sweep.resources.gpu, nodes) is not None
 
 
-def run_script(folder: Path, store: str) -> subprocess.CompletedProcess[str]:
-    """The job's script as it stands, on this machine: one small trial without Ray."""
+def run_script(folder: Path, store: str, secret: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """The job's script as it stands, on this machine: one small trial without Ray. `secret` is in the Secret."""
     for name, text in data().items():
         (folder / name).write_text(text.replace("cd /app", f"cd {REPOSITORY}"), encoding="utf-8")
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "TGEOKD_", "AWS_"))}
     told = {"TGEOKD_ROOT": str(folder / "root"), "TGEOKD_SWEEP": str(folder / "sweep.yaml"), "TGEOKD_STORE": store}
-    told["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    told["PYTHONPATH"] = str(REPOSITORY)
     small = ["--trials", "1", "--set", "student.training.epochs=1", "--set", "teacher.training.epochs=1"]
     command = ["bash", str(folder / "run.sh"), "--local", *small]
+    return ran(command, {**told, **(secret or {})})
+
+
+def ran(command: list[str], told: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """The command in an environment that holds of Ray, AWS and ours only what it is told."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "TGEOKD_", "AWS_"))}
+    inherited["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    inherited["PYTHONPATH"] = str(REPOSITORY)
     return subprocess.run(command, env=inherited | told, capture_output=True, text=True, check=False, timeout=100)
 
 
@@ -192,6 +200,40 @@ def test_the_script_makes_the_sweep_sends_it_and_goes_on_when_it_is_run_again(tm
     assert again.returncode == 0, again.stderr
     assert "1 of 1 are over and are kept" in again.stdout + again.stderr
     assert sorted(path.relative_to(store) for path in store.rglob("*") if path.is_file()) == sent
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(220)
+def test_the_sweep_goes_to_s3_and_comes_back_whole(tmp_path: Path, server: str) -> None:
+    """With what the Secret holds, as the manifest hands it on; on another host the same artifacts are verified."""
+    store, secret = f"s3://{BUCKET}/deploy/{tmp_path.name}", access(server)
+    made = run_script(tmp_path, store, secret)
+    assert made.returncode == 0, made.stderr
+    here, there = tmp_path / "root", tmp_path / "back"
+    pulled = ran(["tgeokd", "pull", "sweeps/first", "--parents", "--from", store, "--root", str(there)], secret)
+    assert pulled.returncode == 0, pulled.stderr
+    labels = sorted(artifact.label for artifact in list_artifacts(there))
+    assert {label.partition("/")[0] for label in labels} == {"tables", "teachers", "logits", "students", "sweeps"}
+    verified = ran(["tgeokd", "verify", *labels, "--root", str(there)], {})
+    assert verified.returncode == 0, verified.stderr
+    digests = {artifact.label: artifact.digest for artifact in list_artifacts(here)}
+    for artifact in list_artifacts(there):
+        assert digests[artifact.label] == artifact.digest
+        assert f"{artifact.label} -> {store}/{artifact.label}  {artifact.digest[:12]}" in made.stdout
+        assert f"{store}/{artifact.label} -> {artifact.label}  {artifact.digest[:12]}" in pulled.stdout
+    model = "students/first/v000001/model.safetensors"
+    assert (there / model).read_bytes() == (here / model).read_bytes()
+    damaged = bytearray((there / model).read_bytes())
+    damaged[-1] ^= 1
+    (there / model).write_bytes(damaged)
+    assert ran(["tgeokd", "verify", "students/first", "--root", str(there)], {}).returncode == 5
+
+
+def test_a_bucket_that_is_not_there_ends_the_job_before_anything_is_made(tmp_path: Path, server: str) -> None:
+    found = run_script(tmp_path, f"s3://no-such-bucket/{tmp_path.name}", access(server))
+    assert found.returncode == 6
+    assert "no-such-bucket" in found.stderr
+    assert not (tmp_path / "root").exists()
 
 
 def test_a_store_that_is_none_ends_the_job_before_anything_is_made(tmp_path: Path) -> None:

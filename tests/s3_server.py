@@ -1,4 +1,4 @@
-"""An S3 server as a program of its own (moto's), and stores that record, fail or die.
+"""An S3 server as a program of its own (moto's), and the environment of somebody who may use it.
 
 Below a prefix that starts with `lost`, a conditional create is done and answered with an error once; below one that
 starts with `old`, the condition is ignored, as servers do that never learned it.
@@ -6,6 +6,7 @@ starts with `old`, the condition is ignored, as servers do that never learned it
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -14,8 +15,19 @@ from contextlib import contextmanager
 from typing import Any
 
 BUCKET = "artifacts"
-CALLS = ("put", "create", "read", "get", "list", "remove")
 _START_SECONDS = 60
+
+
+def access(server: str) -> dict[str, str]:
+    """What a Secret or a shell sets for whoever may use the server, and no account but that one."""
+    return {
+        "AWS_ENDPOINT_URL": server,
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    }
 
 
 def serve() -> None:
@@ -62,48 +74,6 @@ def running() -> Iterator[str]:
         finally:
             server.kill()
 
-
-class Crash(BaseException):
-    """The process is dead: nothing catches it, and no later call reaches the store."""
-
-
-class FaultyStore:
-    """A store, or the folder `below` one, that records each call as (name, key). At call number `at`, counted from 0,
-    it raises `error`: `before` it does what it should, or `after`. A Crash is raised by every later call too."""
-
-    def __init__(
-        self,
-        inner: Any,
-        at: int = -1,
-        fault: str = "before",
-        error: Callable[[], BaseException] = Crash,
-        below: str = "",
-    ) -> None:
-        self.calls: list[tuple[str, str]] = []
-        self.url = f"{inner.url}/{below}".rstrip("/")
-        self._inner, self._at, self._fault, self._error, self._below = inner, at, fault, error, below
-        self._dead = False
-
-    def run(self, name: str, key: str, *rest: Any) -> Any:
-        if self._dead:
-            raise Crash
-        number = len(self.calls)
-        self.calls.append((name, key))
-        if number != self._at:
-            return getattr(self._inner, name)(self._below + key, *rest)
-        if self._fault == "after":
-            getattr(self._inner, name)(self._below + key, *rest)
-        error = self._error()
-        self._dead = isinstance(error, Crash)
-        raise error
-
-
-def _wrap(name: str) -> Callable[..., Any]:
-    return lambda self, key, *rest: self.run(name, key, *rest)
-
-
-for one in CALLS:
-    setattr(FaultyStore, one, _wrap(one))
 
 if __name__ == "__main__":
     serve()
