@@ -168,6 +168,8 @@ def test_the_sweep_fits_on_the_nodes_that_are_there_from_the_start(tmp_path: Pat
     for nodes in smallest():
         assert check_trials(sweep.concurrency, sweep.resources.cpu, sweep.resources.gpu, nodes) is None
         assert check_trials(9, sweep.resources.cpu, sweep.resources.gpu, nodes) is not None
+        several = [check_trials(sweep.concurrency, sweep.resources.cpu, 0, nodes, workers) for workers in (2, 3)]
+        assert [wrong is None for wrong in several] == [True, False]
 
 
 def run_script(folder: Path, store: str, secret: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:

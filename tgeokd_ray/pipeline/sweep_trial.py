@@ -17,7 +17,7 @@ import torch
 from tgeokd_ray.artifacts import open_artifact
 from tgeokd_ray.config.job import Job
 from tgeokd_ray.config.space import Point
-from tgeokd_ray.errors import UserError
+from tgeokd_ray.errors import ResourceError, UserError
 from tgeokd_ray.events import Progress, Silent
 from tgeokd_ray.pipeline.sweep_journal import Journal, Trial, trial_name
 from tgeokd_ray.pipeline.sweep_student import Place, SideBySide, runs_of_part, student_plan
@@ -116,7 +116,8 @@ class Trials:
             if len(points) > 1:
                 let_go(error)
                 return [trial for point in points for trial in self._outcomes([point], home, tell, source)]
-            self._keep_traceback(points[0], error)
+            if not isinstance(error, UserError) or isinstance(error, ResourceError):  # others explain themselves
+                self._keep_traceback(points[0], error)
             return [refused(points[0], error)]
 
     def _outcome(self, point: Point, runs: Sequence[Finished], failed: Mapping[str, Trial]) -> Trial:
