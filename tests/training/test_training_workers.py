@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from worker_ranks import collectives, on_ranks, parameters, train
+from worker_ranks import collectives, on_ranks, parameters, train, train_in_two_parts
 
 from tgeokd_ray.objectives.settings import OptimizerSpec
 from tgeokd_ray.training.worker import LocalWorker
@@ -74,3 +74,18 @@ def test_e1_two_and_three_workers_end_where_one_does(  # type: ignore[no-untyped
             assert (value - reference[name]).abs().max() <= slack, (world, name)
         assert runs[world].metrics["test"]["auc"] == pytest.approx(runs[1].metrics["test"]["auc"], abs=1e-6)
         assert runs[world].metrics["ratio"]["mean"] == pytest.approx(runs[1].metrics["ratio"]["mean"], abs=100 * bound)
+
+
+@pytest.mark.timeout(180)
+def test_workers_that_a_report_ends_go_on_from_the_step_before_it(small, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    spec = small.spec(epochs=3, patience=3)
+    whole, parts = (
+        on_ranks(2, does, replace(spec, root=str(tmp_path / name), folder=str(tmp_path / name / "run")))
+        for name, does in (("whole", train), ("parts", train_in_two_parts))
+    )
+    finished, said = parts[0]
+    steps = finished.metrics["history"][1]["step"]
+    assert said == [f"{spec.name}: continued from step {steps - 1}"]
+    reference = parameters(whole[0][0])
+    for name, value in parameters(finished).items():
+        assert torch.equal(value, reference[name]), name

@@ -67,6 +67,28 @@ def train(worker: ProcessGroupWorker, *specs: Any) -> list[Any]:
     return execute(lambda finished: () if finished else specs, worker, DirectSource(), Silent())
 
 
+def train_in_two_parts(worker: ProcessGroupWorker, spec: Any) -> tuple[Any, list[str]]:
+    """The run, which all ranks end when they report its second epoch, and then go on with; what is said then."""
+    from tgeokd_ray.events import Silent
+    from tgeokd_ray.training.data import DirectSource
+    from tgeokd_ray.training.plan import execute
+
+    def report(metrics: Any, checkpoint: Any) -> None:
+        if metrics["epoch"] == 2:
+            raise SystemExit
+
+    def plan(finished: Any) -> Any:
+        return () if finished else (spec,)
+
+    try:
+        execute(plan, ProcessGroupWorker(report=report), DirectSource(), Silent())
+    except SystemExit:
+        progress = Silent()
+        (finished,) = execute(plan, worker, DirectSource(), progress)
+        return finished, progress.warnings
+    raise AssertionError("nothing was reported")
+
+
 def train_while_rank_1_dies(worker: ProcessGroupWorker, spec: Any) -> str:
     """Rank 0 kills the other one when a third of its third checkpoint is written, and writes the rest."""
     from tgeokd_ray.training import checkpoint
