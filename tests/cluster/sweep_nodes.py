@@ -25,9 +25,11 @@ from tgeokd_ray.cluster.environment import prepare
 from tgeokd_ray.cluster.shared_rows import SharedRows
 from tgeokd_ray.cluster.source import ClusterSource
 from tgeokd_ray.cluster.store import share
+from tgeokd_ray.cluster.train import Group, run_plan
 from tgeokd_ray.cluster.tune import run_trials
 from tgeokd_ray.config.proposals import Listed, Round
 from tgeokd_ray.config.sweep import Sweep
+from tgeokd_ray.events import Silent
 
 MIB = 1 << 20
 TABLE = 48 * MIB
@@ -45,6 +47,19 @@ class Reading(Toy):
         rows = source.shared.rows[KEY].get()["x"]
         assert int(rows[-1]) == 7
         super().__call__(unit, tell, source)
+
+
+class Together(Toy):
+    """A trial of two workers, each of which notes its node."""
+
+    def __call__(self, unit: ToyUnit, tell: Callable[[Mapping[str, float]], None], source: Any) -> None:
+        run_plan(lambda _: (), Group(2, in_trial=True), source, Silent(), self.folder, self.work, tell)
+        tell({"epoch": EPOCHS, "value": 0.5})
+
+    def work(self, plan: Any, worker: Any, source: Any, progress: Any) -> list[Any]:
+        self._write(ToyUnit(f"rank{worker.rank}"), 1, {"node": ray.get_runtime_context().get_node_id()})
+        worker.report({"epoch": 1, "value": 0.5})
+        return []
 
 
 def used() -> dict[str, int]:
@@ -85,6 +100,9 @@ def main(folder: Path) -> None:
     told: dict[str, Any] = {"before": used()}
     trials(folder, [ToyUnit(f"spread{k}", (0.5,) * 4, pause=0.5) for k in range(4)], source, Heard())
     told["after"] = used()
+    group = Sweep.model_validate({"space": {"x": {"uniform": [0, 1]}}, "concurrency": 1})
+    together = Round(Together(folder / "notes"), Listed((ToyUnit("group"),)), group, EPOCHS, (), Heard())
+    run_trials(together, source, folder, workers=2)
 
     heard = Heard()
     units = [ToyUnit(f"lost{k}", (0.5,) * (2 if k % 2 else LONG), pause=PAUSE) for k in range(UNITS)]
