@@ -155,7 +155,7 @@ def test_what_a_trial_wrote_itself_counts(tmp_path: Path) -> None:
     heard.told(unit, 10, -0.4)
     heard.ended(unit, None)
     assert heard.known[unit.name].status == "finished"
-    assert heard.note == f"best auc 0.4000 ({unit.name})"
+    assert heard.note == f"best auc 0.4000 ({unit.name}), 1 finished"
     assert heard.curves == {unit.name: [-0.5, -0.4]}
 
 
