@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import yaml
 from cluster_chain import SMALL, Chain
 
 from tgeokd_ray.artifacts import read_json
+from tgeokd_ray.cluster.connect import Connection
 from tgeokd_ray.config.sweep import resolve_sweep
 from tgeokd_ray.events import Silent
 from tgeokd_ray.pipeline.job import Place
@@ -37,27 +35,13 @@ SWEEP = {
 }
 
 
-def driver(chain: Chain, root: Path) -> subprocess.Popen[bytes]:
-    """What a user types, with a Ray of its own; what it says goes to a file, since agents of Ray would keep a pipe."""
+def driver(chain: Chain, root: Path, cluster: Connection) -> subprocess.Popen[bytes]:
+    """What a user types who has a cluster; what it says goes to a file."""
     command = [sys.executable, str(REPOSITORY / "jobs" / "sweep.py"), str(root.parent / "killed.yaml")]
-    command += ["--root", str(root), "--card", chain.job.card]
+    command += ["--root", str(root), "--card", chain.job.card, "--address", cluster.address]
     command += [word for setting in SETTINGS for word in ("--set", setting)]
     with (root.parent / "said.txt").open("w") as said:
         return subprocess.Popen(command, cwd=root.parent, start_new_session=True, stdout=said, stderr=subprocess.STDOUT)
-
-
-@contextlib.contextmanager
-def ended(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """SIGKILL of the driver alone, whose Ray follows it by itself; at the end, of what is left of that."""
-    family = psutil.Process(process.pid).children(recursive=True)
-    process.kill()
-    process.wait(5)
-    try:
-        yield
-    finally:
-        for one in family:
-            with contextlib.suppress(psutil.NoSuchProcess):  # never another one that has its number
-                one.kill()
 
 
 def entries(folder: Path) -> dict[str, int]:
@@ -76,20 +60,21 @@ def board(folder: Path) -> list[list[Any]]:
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.timeout(240)
-def test_k3_a_killed_sweep_goes_on_where_it_was(chain: Chain, tmp_path: Path) -> None:
+def test_k3_a_killed_sweep_goes_on_where_it_was(cluster: Connection, chain: Chain, tmp_path: Path) -> None:
     root = tmp_path / "root"
     shutil.copytree(chain.root, root)
     shutil.rmtree(root / "runs")
     (tmp_path / "killed.yaml").write_text(yaml.safe_dump(SWEEP))
     folder = root / "runs" / "killed"
 
-    first = driver(chain, root)
+    first = driver(chain, root, cluster)
     while len(entries(folder)) < 2:
         assert first.poll() is None, (tmp_path / "said.txt").read_text()
         time.sleep(0.02)
-    with ended(first):
-        kept = entries(folder)
-        code = driver(chain, root).wait(150)  # at once, as a user would
+    first.kill()
+    first.wait(5)
+    kept = entries(folder)
+    code = driver(chain, root, cluster).wait(150)  # at once, as a user would
     assert 2 <= len(kept) < 6, "killed in mid-sweep"
     assert code == 0, (tmp_path / "said.txt").read_text()
     assert re.search(r"[2-5] of 6 are over and are kept", (folder / "log.txt").read_text())
