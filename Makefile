@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: setup demo test lint types bench peers clean help
+.PHONY: setup demo test tests-here tests-on-ray lint types bench peers clean help
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' Makefile
@@ -35,9 +35,17 @@ types: $(STAMP) ## mypy --strict
 	$(BIN)/mypy
 
 test: lint types ## lint, types and all tests but those that need a GPU
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not ray and not gpu and not forks"
-	$(BIN)/python -m pytest -m "forks and not ray and not gpu"
-	$(BIN)/python -m pytest -m "ray and not gpu"
+	$(MAKE) -j 2 tests-here tests-on-ray
+
+# Ray waits for processes to start half of the time, which the other tests can use; but they give way to it, and its
+# workers, which have a niceness of 15 by themselves, would wait for all of them.
+tests-here: $(STAMP)
+	nice -n 5 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not ray and not gpu and not forks"
+	nice -n 5 $(BIN)/python -m pytest -m "forks and not ray and not gpu"
+
+tests-on-ray: $(STAMP)
+	@echo "tests on Ray run beside; what they say comes when they are over"
+	@RAY_worker_niceness=0 $(BIN)/python -m pytest -m "ray and not gpu" > .tests-on-ray.log 2>&1; status=$$?; cat .tests-on-ray.log; rm -f .tests-on-ray.log; exit $$status
 
 bench: $(STAMP) ## the quick figures of speed in one table (ten minutes at most)
 	$(BIN)/python benchmarks/quick.py

@@ -59,7 +59,7 @@ def board(folder: Path) -> list[list[Any]]:
 
 @pytest.mark.ray
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(290)
 def test_k3_a_killed_sweep_goes_on_where_it_was(cluster: Connection, chain: Chain, tmp_path: Path) -> None:
     root = tmp_path / "root"
     shutil.copytree(chain.root, root)
@@ -74,7 +74,7 @@ def test_k3_a_killed_sweep_goes_on_where_it_was(cluster: Connection, chain: Chai
     first.kill()
     first.wait(5)
     kept = entries(folder)
-    code = driver(chain, root, cluster).wait(150)  # at once, as a user would
+    code = driver(chain, root, cluster).wait(200)  # at once, as a user would
     assert 2 <= len(kept) < 6, "killed in mid-sweep"
     assert code == 0, (tmp_path / "said.txt").read_text()
     assert re.search(r"[2-5] of 6 are over and are kept", (folder / "log.txt").read_text())
