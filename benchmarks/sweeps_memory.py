@@ -22,7 +22,7 @@ from quality import REPOSITORY
 from sweeps_job import command, environment
 
 LARGE_ROWS, SMALL_ROWS, QUICK_ROWS = 2_800_000, 6_000, 400_000
-ROW_BYTES = 16 + 1 + 4 * (13 + 26 + 2)  # id, label and weight, fold, numbers, categories and two logits
+ROW_BYTES = 16 + 1 + 4 * (2 * 13 + 26 + 2)  # id, label and weight, fold, numbers with flags, categories, two logits
 IDS = 20_000
 AT_ONCE = 4
 BAR = 1.3
