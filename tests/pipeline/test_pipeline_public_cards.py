@@ -6,14 +6,23 @@ import csv
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import yaml
+from image_rows import write_cifar
 
 from tgeokd_ray.config.resolve import resolve
+from tgeokd_ray.errors import DataError
 from tgeokd_ray.events import Silent
+from tgeokd_ray.pipeline.engine import LocalEngine
 from tgeokd_ray.pipeline.job import Place, run_job
+from tgeokd_ray.pipeline.study import Study, run_study
+from tgeokd_ray.pipeline.study_cell import StudyCell
+from tgeokd_ray.pipeline.study_grid import StudyGrid
 from tgeokd_ray.tables.cards import load_card
+from tgeokd_ray.tables.check import summarise
 
 FOLDER = Path(__file__).resolve().parents[2] / "datasets"
 REAL = Path(os.environ.get("TGEOKD_DATA") or FOLDER.parents[1] / "shared" / "data") / "hil_power_system"
@@ -38,6 +47,16 @@ UNSW_TEXT = (
     "ct_dst_ltm,ct_src_dport_ltm,ct_dst_sport_ltm,ct_dst_src_ltm,is_ftp_login,ct_ftp_cmd,ct_flw_http_mthd,ct_src_ltm,"
     "ct_srv_dst,is_sm_ips_ports,attack_cat,label"
 )
+# As in the publisher's summary of each file.
+HAI_TEXT = """\
+timestamp, P1_B2004, P1_B2016, P1_B3004, P1_B3005, P1_B4002, P1_B4005, P1_B400B, P1_B4022, P1_FCV01D, P1_FCV01Z,
+P1_FCV02D, P1_FCV02Z, P1_FCV03D, P1_FCV03Z, P1_FT01, P1_FT01Z, P1_FT02, P1_FT02Z, P1_FT03, P1_FT03Z, P1_LCV01D,
+P1_LCV01Z, P1_LIT01, P1_PCV01D, P1_PCV01Z, P1_PCV02D, P1_PCV02Z, P1_PIT01, P1_PIT01_HH, P1_PIT02, P1_PP01AD, P1_PP01AR,
+P1_PP01BD, P1_PP01BR, P1_PP02D, P1_PP02R, P1_PP04, P1_PP04SP, P1_SOL01D, P1_SOL03D, P1_STSP, P1_TIT01, P1_TIT02,
+P1_TIT03, P2_24Vdc, P2_ATSW_Lamp, P2_AutoGO, P2_AutoSD, P2_Emerg, P2_MASW, P2_MASW_Lamp, P2_ManualGO, P2_ManualSD,
+P2_OnOff, P2_RTR, P2_SCO, P2_SCST, P2_SIT01, P2_TripEx, P2_VIBTR01, P2_VIBTR02, P2_VIBTR03, P2_VIBTR04, P2_VT01,
+P2_VTR01, P2_VTR02, P2_VTR03, P2_VTR04, P3_FIT01, P3_LCP01D, P3_LCV01D, P3_LH01, P3_LIT01, P3_LL01, P3_PIT01, P4_HT_FD,
+P4_HT_PO, P4_HT_PS, P4_LD, P4_ST_FD, P4_ST_GOV, P4_ST_LD, P4_ST_PO, P4_ST_PS, P4_ST_PT01, P4_ST_TT01, Attack"""
 UNSW_CLASSES = (
     *("Normal", "Analysis", "Backdoor", "DoS", "Exploits"),
     *("Fuzzers", "Generic", "Reconnaissance", "Shellcode", "Worms"),
@@ -93,14 +112,39 @@ def hil_power(folder: Path) -> list[Path]:
     return [written(folder / f"data{k}.csv", names, 400, value) for k in (1, 2)]
 
 
-@pytest.mark.parametrize("make", [avazu, unsw_nb15, hil_power])
-def test_a_file_in_the_published_form_goes_through_a_job(tmp_path: Path, make: Callable[[Path], list[Path]]) -> None:
+def hai(folder: Path) -> list[Path]:
+    random = np.random.default_rng(0)
+    names = [*HAI_TEXT.replace("\n", " ").split(", ")]
+
+    def value(name: str, row: int) -> object:
+        if name == "timestamp":
+            return f"2021-07-10 00:{row // 60:02d}:{row % 60:02d}"
+        return 0 if name in ("P2_Emerg", "P2_OnOff") else round(float(random.normal(30, 4)), 5)
+
+    def attacked(name: str, row: int) -> object:
+        return int(row % 40 < 8) if name == "Attack" else value(name, row)
+
+    def calm(name: str, row: int) -> object:
+        return 0 if name == "Attack" else value(name, row)
+
+    train = [written(folder / f"train{k}.csv", names, 300, calm) for k in (1, 2)]
+    return train + [written(folder / f"test{k}.csv", names, 400, attacked) for k in (1, 2, 3, 4)]
+
+
+@pytest.mark.parametrize("make", [avazu, unsw_nb15, hil_power, hai])
+def test_a_file_in_the_published_form_goes_through_check_and_a_job(
+    tmp_path: Path, make: Callable[[Path], list[Path]]
+) -> None:
     files = make(tmp_path)
     card = str(FOLDER / f"{make.__name__}.yaml")
+    told = summarise(load_card(card), files)
+    for path, rows in ((path, len(path.read_text().splitlines()) - 1) for path in files):
+        assert any(text.startswith(f"{path.name} has {rows} rows, the published copy ") for text in told["warnings"])
     options = {"card": card, "data": [str(path) for path in files], "root": str(tmp_path / "root")}
     job, its_card = resolve(options, settings=QUICK)
     results, _ = run_job(job, its_card, Place(local=True), Silent())
     rows = results["table"]["rows"]
+    assert sum(rows.values()) == told["rows"]
     assert all(rows[split] > 0 for split in ("teacher", "train", "outer", "valid", "test"))
     assert {model["name"] for model in results["models"]} == {"teacher", "labels", "constant-0.5", "tgeo"}
     assert results["metric"] == its_card.defaults["metric"]
@@ -108,14 +152,67 @@ def test_a_file_in_the_published_form_goes_through_a_job(tmp_path: Path, make: C
         assert (rows["valid"], rows["test"]) == (300, 300), "a day each"
     if make is unsw_nb15:
         assert rows["test"] == 500
+    if make is hai:
+        assert (rows["valid"], rows["test"]) == (400, 400), "a file each"
 
 
-def test_the_head_of_the_power_systems_own_file_is_read() -> None:
+def test_the_counts_of_the_cards_are_those_published() -> None:
+    rows = {name: load_card(str(FOLDER / f"{name}.yaml")).checks.rows for name in ("hil_power", "hai")}
+    assert sum(rows["hil_power"].values()) == 78_377
+    assert sum(count for name, count in rows["hai"].items() if name.startswith("train")) == 1_004_402
+    assert sum(count for name, count in rows["hai"].items() if name.startswith("test")) == 361_200
+    assert [*load_card(str(FOLDER / "hai.yaml")).numeric] == HAI_TEXT.replace("\n", " ").split(", ")[1:-1]
+
+
+@pytest.fixture
+def head() -> Path:
     path = REAL / "power_system_head527.csv"
     if not path.exists():
         pytest.skip(f"real data absent: {path.name} (set TGEOKD_DATA)")
+    return path
+
+
+def test_the_head_of_the_power_systems_own_file_has_the_columns_and_not_all_classes(head: Path) -> None:
     card = load_card(str(FOLDER / "hil_power.yaml"))
-    with path.open(newline="") as file:
+    with head.open(newline="") as file:
         reader = csv.DictReader(file)
         assert [*(reader.fieldnames or ())] == [*card.numeric, "marker"]
-        assert {row["marker"] for row in reader} <= {text for texts in card.label.mapping.values() for text in texts}
+        assert {row["marker"] for row in reader} == {"Natural", "Attack"}
+    with pytest.raises(DataError, match="no train row is of class 'none'; got 527 rows"):
+        summarise(card, [head])
+
+
+def test_the_head_goes_through_a_study_where_the_card_has_its_classes(tmp_path: Path, head: Path) -> None:
+    told = yaml.safe_load((FOLDER / "hil_power.yaml").read_text())
+    told["label"] = {"column": "marker", "classes": ["natural", "attack"]}
+    told["label"]["mapping"] = {"natural": ["Natural"], "attack": ["Attack"]}
+    card = tmp_path / "head.yaml"
+    card.write_text(yaml.safe_dump(told))
+    assert summarise(load_card(str(card)), [head])["rows"] == 527
+    rows = studied(tmp_path, card, (str(head),), (*QUICK, "teacher.model.members=1"))
+    assert rows["tgeo"]["seeds"] == rows["wls"]["seeds"] == 1
+
+
+def test_images_go_through_a_study_of_their_table(tmp_path: Path) -> None:
+    folder = tmp_path / "cifar-10-batches-bin"
+    folder.mkdir()
+    write_cifar(folder / "data_batch_1.bin", 400)
+    write_cifar(folder / "test_batch.bin", 60, seed=1)
+    small = (
+        "teacher.model={kind: mlp, hidden: [8], depth: null}",
+        "student.model={kind: mlp, hidden: [8], depth: null}",
+    )
+    rows = studied(tmp_path, FOLDER / "cifar10.yaml", (str(folder),), (*QUICK, *small))
+    assert rows["ada"]["refused"] is None
+    assert rows["labels"]["accuracy"] is not None
+
+
+def studied(folder: Path, card: Path, files: tuple[str, ...], settings: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The rows of a study of the whole table, by rule."""
+    rules, name = ("ada", "tgeo", "wls"), card.stem
+    grid = StudyGrid((1.0,), (1.0,))
+    cell = StudyCell(str(folder), str(folder / "d"), rules, {name: str(card)}, {name: files}, tuple(settings), grid)
+    study = Study("s", (f"{name}.whole",), rules, 1)
+    results = run_study(study, cell, folder / "studies" / "s", lambda: LocalEngine("cpu", 1), Silent())
+    assert results["warnings"] == []
+    return {row["rule"]: row for row in results["rows"]}

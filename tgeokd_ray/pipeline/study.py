@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -43,11 +43,12 @@ class Study:
     seeds: int
 
     def check(self, data: Sequence[str], cards: Collection[str] = ()) -> None:
-        """ConfigError for datasets and rules that there are not, all at once, and for real data without files. `cards`
-        are the tables that may be asked for as a whole."""
+        """ConfigError for datasets, rules and tables of `data` that there are not, all at once, and for real data
+        without files. `cards` are the tables that there are, which may be asked for as a whole."""
         names = [*NAMES, *(f"{card}{WHOLE}" for card in cards)]
         problems = [Problem(f"no dataset {n!r}{did_you_mean(n, names)}") for n in self.datasets if n not in names]
         problems += [Problem(f"no rule {n!r}{did_you_mean(n, RULES)}") for n in self.rules if n not in RULES]
+        problems += [Problem(f"data: no table {n!r}{did_you_mean(n, cards)}") for n in data if n not in cards]
         for name in self.datasets:
             table = (whole_of(name) or table_of(name)) if name in names else None
             if table is not None and table not in data:
@@ -79,9 +80,11 @@ def run_study(
     began = time.monotonic()
     with held(folder, DISK):
         cells = [Cell(dataset, seed) for dataset in study.datasets for seed in range(study.seeds)]
-        kept = Kept(folder / "cells", _token(cell))
-        for one in {one.dataset: one for one in cells if whole_of(one.dataset) and kept.get(one.name) is None}.values():
-            cell.place(one).encoded(cell.settings_for, engine, progress)
+        whole = {one.dataset: cell.place(one) for one in cells if whole_of(one.dataset) is not None}
+        kept = Kept(folder / "cells", _token(cell, {n: p.identity(cell.settings_for) for n, p in whole.items()}))
+        for dataset in dict.fromkeys(one.dataset for one in cells if kept.get(one.name) is None):
+            if dataset in whole:
+                whole[dataset].encoded(cell.settings_for, engine, progress)
         told_cells = complete(kept, cells, cell, engine, progress, stage="study", unit="cells")
         rows, failed = summarise(told_cells)
         asked = {*study.rules, "labels", "constant", "reference", "tgeo.each"}
@@ -108,11 +111,14 @@ def run_study(
     return results
 
 
-def _token(cell: StudyCell) -> str:
-    """What decides a cell beside its name: rules, settings, files, and the grid where the study names one."""
+def _token(cell: StudyCell, whole: Mapping[str, str]) -> str:
+    """What decides a cell beside its name: rules, settings, files, the grid where the study names one, and the identity
+    of each `whole` table."""
     told = asdict(replace(cell, root="", folder=""))
     if cell.grid is None:
         del told["grid"]
+    if whole:
+        told["whole"] = sorted(whole.items())
     return f"{key(repr(sorted(told.items()))):016x}"
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from tgeokd_ray.artifacts import Artifact
+from tgeokd_ray.artifacts import Artifact, digest
 from tgeokd_ray.config.job import Job
 from tgeokd_ray.config.resolve import resolve
 from tgeokd_ray.events import Progress, Silent
@@ -15,7 +16,7 @@ from tgeokd_ray.pipeline.engine import Engine, LocalEngine
 from tgeokd_ray.pipeline.references import REFERENCE, Floats, Ids, commit_reference, reference_weights
 from tgeokd_ray.pipeline.rivals import refused
 from tgeokd_ray.tables.cards import Card, load_card
-from tgeokd_ray.tables.inputs import raw_files
+from tgeokd_ray.tables.inputs import raw_files, table_inputs
 from tgeokd_ray.tables.regimes.catalogue import build, table_of
 from tgeokd_ray.tables.regimes.regime import Regime
 from tgeokd_ray.tables.regimes.writing import Written, write
@@ -71,20 +72,31 @@ class Place:
     ) -> Chain:
         """The chain of a table as its card says, after its encoding, by this process or an `engine`: all seeds share
         it, so that it is made before cells run side by side."""
-        table = whole_of(self.dataset) or ""
-        classes = len(load_card(self.cards[table]).label.classes)
-        job, card = self._resolved(self.cards[table], self.data.get(table, ()), settings(classes))
+        job, card = self._whole(settings)
         chain = self._chain(job, card)
         working = chain if engine is None else replace(chain, engine=engine, progress=progress or Silent())
         working.check_splits(working.encode(job.data))
         return chain
+
+    def identity(self, settings: Settings) -> str:
+        """What cells of a table as its card says depend on beside their names and settings: a digest of the card's text
+        and of what the table is made from. DataError for files that are not there."""
+        job, card = self._whole(settings)
+        text = Path(self.cards[whole_of(self.dataset) or ""]).read_text(encoding="utf-8")
+        return digest([text, table_inputs(card, job.data, Path(self.root))])
+
+    def _whole(self, settings: Settings) -> tuple[Job, Card]:
+        table = whole_of(self.dataset) or ""
+        classes = len(load_card(self.cards[table]).label.classes)
+        return self._resolved(self.cards[table], self.data.get(table, ()), settings(classes))
 
     def _of_table(self, settings: Settings) -> Start:
         chain = self.encoded(settings)
         table = chain.encode(chain.job.data)
         named = replace(chain, card=chain.card.model_copy(update={"name": self.name}), stages=[])
         out = refused(self.rules, len(chain.card.label.classes)) | {REFERENCE: UNKNOWN}
-        if chain.job.teacher.imported.file is not None:
+        if chain.job.teacher.imported.file is not None:  # a copy for each cell: no two of them write the same artifact
+            named = replace(named, job=_import_as(chain.job, name=None))
             return Start(named, table, [named.imported(table)], None, out)
         teachers = named.teachers(table)
         logits = named.precompute(table, teachers)
@@ -128,9 +140,12 @@ def _logits(chain: Chain, table: Artifact, written: Written) -> tuple[list[Artif
         return [chain.precompute(table, teachers)], load_metrics(teachers[0])["parameters"]
     logits = []
     for number, path in enumerate(written.teachers):
-        imported = {"file": str(path), "kind": "logits", "name": f"{chain.card.name}-teacher{number}"}
-        teacher = chain.job.teacher.model_copy(
-            update={"imported": chain.job.teacher.imported.model_copy(update=imported)}
-        )
-        logits.append(replace(chain, job=chain.job.model_copy(update={"teacher": teacher})).imported(table))
+        job = _import_as(chain.job, file=str(path), kind="logits", name=f"{chain.card.name}-teacher{number}")
+        logits.append(replace(chain, job=job).imported(table))
     return logits, None
+
+
+def _import_as(job: Job, **changes: Any) -> Job:
+    """The job with other settings under `teacher.imported`."""
+    imported = job.teacher.imported.model_copy(update=changes)
+    return job.model_copy(update={"teacher": job.teacher.model_copy(update={"imported": imported})})

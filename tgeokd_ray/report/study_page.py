@@ -165,8 +165,9 @@ def _sizes(study: Study, datasets: Sequence[str]) -> Markup | None:
 
 
 def family(dataset: str) -> str:
-    """The regime that a dataset is of: `nsl_kdd.both` of `nsl_kdd.both.20000`."""
-    return ".".join(dataset.split(".")[:2])
+    """The regime that a dataset is of, `nsl_kdd.both` of `nsl_kdd.both.20000`. A whole table, `CARD.whole`, is a family
+    of its own, whatever dots the card's name has."""
+    return dataset if dataset.endswith(".whole") else ".".join(dataset.split(".")[:2])
 
 
 def _size(study: Study, name: str, datasets: Sequence[str]) -> Markup | None:
