@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from small_card import small_card
 
 from tgeokd_ray.cli import study
 
@@ -80,3 +82,20 @@ def test_a_file_names_what_the_options_leave_open(told: list[dict[str, Any]], tm
     assert second["data"] == {"gas": ("b.arff",), "criteo": ("c.txt",)}
     assert second["settings"] == ["seed=1", "seed=2"], "the last one wins"
     assert (quick["seeds"], quick["grid"]) == (1, "one")
+
+
+def test_a_study_file_of_a_whole_table_runs_and_is_told(tmp_path: Path, capsys) -> None:  # type: ignore[no-untyped-def]
+    cards = {"clicks": str(small_card(tmp_path, 4000, 4000))}
+    path = tmp_path / "study.yaml"
+    settings = ("teacher.training.epochs=1", "teacher.model.members=1", "student.training.epochs=1")
+    path.write_text(f"name: tiny\ndatasets: [clicks.whole]\nrules: [ada]\nseeds: 1\ngrid: one\nset: {list(settings)}\n")
+    with pytest.raises(SystemExit) as ended:
+        study.study_main(cards, ["--study", str(path), "--local", "--root", str(tmp_path / "root")])
+    assert not ended.value.code
+    out = capsys.readouterr().out
+    assert "clicks.whole" in out
+    assert "refused: no ratio is known to be right" in out
+    made = json.loads((tmp_path / "root" / "studies" / "tiny" / "study.json").read_text())
+    assert made["extra"]["command"].startswith("python jobs/benchmark.py --datasets clicks.whole --rules ada --seeds 1")
+    assert {row["rule"] for row in made["rows"]} == {"reference", "labels", "constant", "ada"}
+    assert (tmp_path / "root" / "studies" / "tiny" / "report.html").exists()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small_card import small_card
 
 from tgeokd_ray.cluster.engine import open_engine
 from tgeokd_ray.events import Silent
@@ -15,6 +16,7 @@ from tgeokd_ray.pipeline.study_cell import StudyCell
 
 RULES = ("tgeo", "wls")
 SETTINGS = (
+    "teacher.training.epochs=1",
     "student.training.epochs=2",
     "distill.constants=[0.5]",
     "distill.more_temperatures=[]",
@@ -24,10 +26,10 @@ SETTINGS = (
 )
 
 
-def figures(folder: Path, engine: Engine) -> dict[str, Any]:
+def figures(folder: Path, engine: Engine, card: Path) -> dict[str, Any]:
     """What study.json holds but the time that it took."""
-    study = Study("s", ("synth.soft",), RULES, 2)
-    task = StudyCell(str(folder), str(folder / "data"), RULES, settings=SETTINGS)
+    study = Study("s", ("synth.soft", "clicks.whole"), RULES, 2)
+    task = StudyCell(str(folder), str(folder / "data"), RULES, {"clicks": str(card)}, settings=SETTINGS)
     results = run_study(study, task, folder / "s", lambda: engine, Silent())
     del results["extra"]["seconds"], results["extra"]["cell_seconds"]
     return results
@@ -39,7 +41,10 @@ def figures(folder: Path, engine: Engine) -> dict[str, Any]:
 def test_a_study_on_ray_says_what_one_process_says(tmp_path: Path) -> None:
     options: dict[str, Any] = {"address": None, "workers": 1, "device": "cpu", "threads": 1, "feed": "direct"}
     ray = open_engine(**options, root=tmp_path, verbose=False, progress=Silent())
-    on_ray, here = figures(tmp_path / "ray", ray), figures(tmp_path / "here", LocalEngine("cpu", 1))
+    card = small_card(tmp_path, 4000, 4000)
+    on_ray, here = figures(tmp_path / "ray", ray, card), figures(tmp_path / "here", LocalEngine("cpu", 1), card)
     assert on_ray == here
-    assert {row["seeds"] for row in here["rows"]} == {2}
+    for place in ("ray", "here"):
+        assert len([*(tmp_path / place / "tables" / "synthetic_ctr").glob("v*")]) == 1, "cells share the table"
+    assert {row["seeds"] for row in here["rows"] if row["refused"] is None} == {2}
     assert {"reference", "tgeo", "wls"} < {row["rule"] for row in here["rows"]}

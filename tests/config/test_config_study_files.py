@@ -15,7 +15,7 @@ from tgeokd_ray.pipeline.study_grid import read_grid
 
 FOLDER = Path(__file__).resolve().parents[2] / "datasets"
 STUDIES = sorted((FOLDER / "studies").glob("*.yaml"))
-CARDS = [path.stem for path in FOLDER.glob("*.yaml")]
+CARDS = {path.stem: str(path) for path in FOLDER.glob("*.yaml")}
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
@@ -25,9 +25,19 @@ def test_the_studies_of_the_repository_are_whole(path: Path) -> None:
     assert told.datasets is not None
     assert told.rules is not None
     assert told.seeds == 5
-    Study(path.stem, told.datasets, told.rules, told.seeds).check(CARDS, CARDS)
+    Study(path.stem, told.datasets, told.rules, told.seeds).check([*CARDS], CARDS)
     assert told.grid is not None
     read_grid(told.grid)
+
+
+def test_every_card_has_a_study_of_its_whole_table_and_a_recipe() -> None:
+    told = {path.stem: read_study_file(path) for path in STUDIES if path.stem != "full"}
+    assert {*told} == {*CARDS}
+    recipes = (FOLDER.parent / "docs" / "recipes.md").read_text()
+    for name, study in told.items():
+        assert study.datasets == (f"{name}.whole",)
+        assert study.rules == ("labels", "constant", "ada", "wls", "tgeo")
+        assert f"| `{name}`" in recipes or f", `{name}` (" in recipes
 
 
 def test_the_full_study_has_every_rule() -> None:

@@ -148,7 +148,7 @@ def test_what_a_study_may_name() -> None:
         "the ratio of tgeo",
     ):
         assert expected in text
-    Study("s", ("nsl_kdd.both",), ("ada",), 1).check(["nsl_kdd"], ["nsl_kdd"])
+    Study("s", ("nsl_kdd.both",), ("ada",), 1).check(["nsl_kdd"], {"nsl_kdd": "nsl_kdd.yaml"})
 
 
 def study(folder: Path, name: str = "synth.soft") -> dict[str, Any]:

@@ -38,6 +38,7 @@ SETTINGS = (
 )
 RULES = ("ada", "permuted", "reference", "tgeo")
 DATASET = "synthetic_ctr.whole"
+DATASETS = Path(__file__).resolve().parents[2] / "datasets"
 
 
 def local() -> Engine:
@@ -48,8 +49,8 @@ def local() -> Engine:
 def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path, str]:
     root = tmp_path_factory.mktemp("whole")
     card = str(small_card(root, 6000, 6000))
-    cards, data = {"synthetic_ctr": card}, {"synthetic_ctr": ()}
-    cell = StudyCell(str(root), str(root / "data"), RULES, cards, data, SETTINGS, StudyGrid((1.0,), (1.0,)))
+    cards: dict[str, str] = {"synthetic_ctr": card}
+    cell = StudyCell(str(root), str(root / "data"), RULES, cards, {}, SETTINGS, StudyGrid((1.0,), (1.0,)))
     study = Study("whole", (DATASET,), RULES, 2)
     return run_study(study, cell, root / "studies" / "whole", local, Silent(), "python ..."), root, card
 
@@ -93,9 +94,7 @@ def test_the_same_command_trains_nothing_again(done: tuple[dict[str, Any], Path,
     def never() -> Engine:
         raise AssertionError("all is there")
 
-    cell = StudyCell(
-        str(root), "", RULES, {"synthetic_ctr": card}, {"synthetic_ctr": ()}, SETTINGS, StudyGrid((1.0,), (1.0,))
-    )
+    cell = StudyCell(str(root), "", RULES, {"synthetic_ctr": card}, {}, SETTINGS, StudyGrid((1.0,), (1.0,)))
     study, folder = Study("whole", (DATASET,), RULES, 2), root / "studies" / "whole"
     again = run_study(study, cell, folder, never, Silent())
     assert again["rows"] == results["rows"]
@@ -167,15 +166,19 @@ def test_whole_tables_are_families_of_their_own() -> None:
     assert all((one == name) for one, name in zip(found, names, strict=True) if whole_of(name) is not None)
 
 
-def test_a_table_needs_its_card_and_its_files() -> None:
+def test_a_table_needs_its_card_and_its_files(tmp_path: Path) -> None:
+    cards = {name: str(DATASETS / f"{name}.yaml") for name in ("criteo", "gas")}
     study = Study("s", ("criteo.whole", "crito.whole"), ("ada",), 1)
     with pytest.raises(ConfigError) as caught:
-        study.check(["gass"], ["criteo", "gas"])
+        study.check(["gass"], cards)
     text = str(caught.value)
     assert "data: no table 'gass'; did you mean 'gas'?" in text
-    assert "criteo.whole is made of the table criteo" in text
+    assert "criteo.whole is made of the table criteo; expected --data criteo=FILE" in text
     assert "no dataset 'crito.whole'; did you mean 'criteo.whole'?" in text
     study = Study("s", ("criteo.whole",), ("ada",), 1)
-    study.check(["criteo"], ["criteo"])
+    study.check(["criteo"], cards)
     with pytest.raises(ConfigError, match=r"no dataset 'criteo.whole'"):
         study.check(["criteo"])
+    named = tmp_path / "criteo.yaml"
+    named.write_text(f"files: [train.txt]\n{Path(cards['criteo']).read_text()}")
+    study.check([], {"criteo": str(named)})

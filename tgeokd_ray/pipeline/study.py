@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -24,6 +24,7 @@ from tgeokd_ray.pipeline.study_cell import PERMUTED, TWO_PHASES, Cell, StudyCell
 from tgeokd_ray.pipeline.study_models import teachers
 from tgeokd_ray.pipeline.study_start import WHOLE, whole_of
 from tgeokd_ray.pipeline.study_summary import nothing_to_win, summarise
+from tgeokd_ray.tables.cards import load_card
 from tgeokd_ray.tables.regimes.catalogue import NAMES, table_of
 from tgeokd_ray.tables.validation import did_you_mean
 
@@ -42,16 +43,19 @@ class Study:
     rules: tuple[str, ...]
     seeds: int
 
-    def check(self, data: Sequence[str], cards: Collection[str] = ()) -> None:
+    def check(self, data: Sequence[str], cards: Mapping[str, str] | None = None) -> None:
         """ConfigError for datasets, rules and tables of `data` that there are not, all at once, and for real data
-        without files. `cards` are the tables that there are, which may be asked for as a whole."""
+        without files. `cards` are the files of the tables that there are, which may be asked for as a whole."""
+        cards = cards or {}
         names = [*NAMES, *(f"{card}{WHOLE}" for card in cards)]
         problems = [Problem(f"no dataset {n!r}{did_you_mean(n, names)}") for n in self.datasets if n not in names]
         problems += [Problem(f"no rule {n!r}{did_you_mean(n, RULES)}") for n in self.rules if n not in RULES]
         problems += [Problem(f"data: no table {n!r}{did_you_mean(n, cards)}") for n in data if n not in cards]
         for name in self.datasets:
-            table = (whole_of(name) or table_of(name)) if name in names else None
-            if table is not None and table not in data:
+            whole = whole_of(name)
+            table = (whole or table_of(name)) if name in names else None
+            own = whole is not None and whole in cards and _brings_rows(cards[whole])
+            if table is not None and table not in data and not own:
                 problems.append(Problem(f"{name} is made of the table {table}", expected=f"--data {table}=FILE"))
         if PERMUTED in self.rules and TWO_PHASES not in self.rules:
             problems.append(Problem(f"{PERMUTED} deals the ratio of {TWO_PHASES} to other rows", expected=TWO_PHASES))
@@ -60,6 +64,12 @@ class Study:
         check_name(self.name)
         if problems:
             raise ConfigError(problems, fix=f"datasets are {', '.join(names)}; rules are {', '.join(RULES)}")
+
+
+def _brings_rows(card: str) -> bool:
+    """Whether a table needs no files: the card names them, or makes its rows."""
+    told = load_card(card)
+    return bool(told.files) or told.format.makes_rows
 
 
 def run_study(
@@ -111,7 +121,7 @@ def run_study(
     return results
 
 
-def _token(cell: StudyCell, whole: Mapping[str, str]) -> str:
+def _token(cell: StudyCell, whole: Mapping[str, str] | None = None) -> str:
     """What decides a cell beside its name: rules, settings, files, the grid where the study names one, and the identity
     of each `whole` table."""
     told = asdict(replace(cell, root="", folder=""))
