@@ -86,6 +86,8 @@ def cost_of(path: Path, periods: Sequence[float] = ()) -> Cost:
     cell = StudyCell("", "", study.rules or (), settings=study.set, grid=read_grid(study.grid or "full"))
     options = {"card": str(DATASETS / f"{table}.yaml"), "data": ["file"]}
     job, _ = resolve(options, settings=cell.settings_for(len(card.label.classes)))
+    if not card.checks.rows:
+        sys.exit(f"{path}: the card {table} does not say how many rows a published copy has (checks.rows)")
     rows = rows_of(card, periods)
     seeds = study.seeds or 3
     total = sum(card.checks.rows.values())

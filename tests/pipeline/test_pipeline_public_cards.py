@@ -139,7 +139,8 @@ def test_a_file_in_the_published_form_goes_through_check_and_a_job(
     card = str(FOLDER / f"{make.__name__}.yaml")
     told = summarise(load_card(card), files)
     for path, rows in ((path, len(path.read_text().splitlines()) - 1) for path in files):
-        assert any(text.startswith(f"{path.name} has {rows} rows, the published copy ") for text in told["warnings"])
+        said = any(text.startswith(f"{path.name} has {rows} rows, the published copy ") for text in told["warnings"])
+        assert said == (make is not hil_power), "its card publishes no counts"
     options = {"card": card, "data": [str(path) for path in files], "root": str(tmp_path / "root")}
     job, its_card = resolve(options, settings=QUICK)
     results, _ = run_job(job, its_card, Place(local=True), Silent())
@@ -157,10 +158,9 @@ def test_a_file_in_the_published_form_goes_through_check_and_a_job(
 
 
 def test_the_counts_of_the_cards_are_those_published() -> None:
-    rows = {name: load_card(str(FOLDER / f"{name}.yaml")).checks.rows for name in ("hil_power", "hai")}
-    assert sum(rows["hil_power"].values()) == 78_377
-    assert sum(count for name, count in rows["hai"].items() if name.startswith("train")) == 1_004_402
-    assert sum(count for name, count in rows["hai"].items() if name.startswith("test")) == 361_200
+    rows = load_card(str(FOLDER / "hai.yaml")).checks.rows
+    assert sum(count for name, count in rows.items() if name.startswith("train")) == 1_004_402
+    assert sum(count for name, count in rows.items() if name.startswith("test")) == 361_200
     assert [*load_card(str(FOLDER / "hai.yaml")).numeric] == HAI_TEXT.replace("\n", " ").split(", ")[1:-1]
 
 
