@@ -6,8 +6,10 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+import threading
+import time
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from quality import REPOSITORY
 
 JOB = [sys.executable, str(REPOSITORY / "jobs" / "sweep.py")]
 LIMIT_SECONDS = 3000
+BEFORE_TRIALS = ("precompute", "ray", "share")
 
 
 @dataclass(frozen=True)
@@ -66,29 +69,37 @@ def environment() -> dict[str, str]:
 
 def sweep(root: str | Path, name: str, told: dict[str, Any], *options: str) -> Ended:
     """Run it to its end; SystemExit with what it said where it fails."""
-    done = subprocess.run(
-        command(root, name, told, *options),
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_SECONDS,
-        check=False,
-        cwd=REPOSITORY,
-        env=environment(),
-    )
-    if done.returncode:
-        raise SystemExit(f"the sweep {name} failed with {done.returncode}:\n{done.stderr[-4000:]}")
-    return Ended(json.loads(done.stdout), _wall(Path(root) / "runs" / name / "log.txt"))
+    with tempfile.TemporaryFile("w+") as results:
+        process = subprocess.Popen(
+            command(root, name, told, *options),
+            stdout=results,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=REPOSITORY,
+            env=environment(),
+        )
+        limit = threading.Timer(LIMIT_SECONDS, process.kill)
+        limit.start()
+        try:
+            said = _stamped(process)
+            code = process.wait()
+        finally:
+            limit.cancel()
+        if code:
+            raise SystemExit(f"the sweep {name} failed with {code}:\n" + "".join(line for _, line in said[-60:]))
+        results.seek(0)
+        return Ended(json.load(results), _wall(said))
 
 
-def _wall(log: Path) -> float:
-    """Seconds from the moment when everything stands ready to the last trial, by the run's log."""
-    began = ended = None
-    for line in log.read_text(encoding="utf-8").splitlines():
-        moment, _, what = line.partition(" ")
-        if what.startswith(("trials started", "share finished")):
-            began = datetime.fromisoformat(moment)
-        elif what.startswith("trials finished"):
-            ended = datetime.fromisoformat(moment)
-    if began is None or ended is None:
-        raise SystemExit(f"{log} lacks the stage trials")
-    return (ended - began).total_seconds()
+def _stamped(process: subprocess.Popen[str]) -> list[tuple[float, str]]:
+    """What it says until its end, each line with the moment it came."""
+    assert process.stderr is not None
+    return [(time.monotonic(), line) for line in process.stderr]
+
+
+def _wall(said: list[tuple[float, str]]) -> float:
+    """Seconds from the moment when everything stands ready to the last trial: a stage says so at its end."""
+    ends = {line.split(maxsplit=1)[0]: moment for moment, line in said if line.strip()}
+    if "trials" not in ends:
+        raise SystemExit("the sweep said nothing of the stage trials")
+    return ends["trials"] - max(moment for name, moment in ends.items() if name in BEFORE_TRIALS)

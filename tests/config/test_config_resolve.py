@@ -11,6 +11,7 @@ from tgeokd_ray.config.job import Fusion
 from tgeokd_ray.config.resolve import merged, resolve
 from tgeokd_ray.errors import ConfigError
 from tgeokd_ray.objectives.geometry import FEATURES
+from tgeokd_ray.tables.cards import load_card
 
 
 def test_later_sources_win_and_options_that_are_none_do_not_count(tmp_path: Path) -> None:
@@ -28,6 +29,55 @@ def test_a_set_value_is_yaml() -> None:
     job, _ = resolve({}, settings=["distill.constants=[0.1, 0.9]", "teacher.training.optimizer.clip_norm=null"])
     assert job.distill.constants == (0.1, 0.9)
     assert job.teacher.training.optimizer.clip_norm is None
+
+
+CARDS = Path(__file__).resolve().parents[2] / "datasets"
+
+
+@pytest.mark.parametrize(
+    ("card", "name", "hidden", "embedding"),
+    [("criteo", "recommended", 438, 1), ("criteo", "fast", 78, 1), ("nsl_kdd", "recommended", 114, 8)],
+)
+def test_a_student_of_the_card_is_asked_for_by_name(card: str, name: str, hidden: int, embedding: int) -> None:
+    options = {"card": str(CARDS / f"{card}.yaml"), "data": ["file"]}
+    usual, _ = resolve(options)
+    job, _ = resolve(options, settings=[f"student.model={name}", "student.model.dropout=0.25"])
+    model = {"kind": "mlp", "hidden": (hidden,), "embedding": embedding, "dropout": 0.25}
+    assert job.student.model == usual.student.model.model_copy(update=model)
+    assert job.student.training == usual.student.training
+    assert job.teacher == usual.teacher
+
+
+def test_every_student_of_a_card_is_one() -> None:
+    found = {}
+    for path in sorted(CARDS.glob("*.yaml")):
+        for name in load_card(path).students:
+            job, _ = resolve({"card": str(path), "data": ["file"]}, settings=[f"student.model={name}"])
+            found[path.stem, name] = job.student.model
+    assert len(found) == len(set(found.values())) >= 4
+
+
+@pytest.mark.parametrize(
+    ("card", "name", "text"),
+    [
+        (
+            str(CARDS / "criteo.yaml"),
+            "recomended",
+            "--set: student.model: the card criteo has no student 'recomended'; did you mean 'recommended'?; "
+            "expected a model, or one of recommended, fast",
+        ),
+        (
+            "synthetic_ctr",
+            "fast",
+            "the card synthetic_ctr has no student 'fast'; expected a model\n",
+        ),
+    ],
+)
+def test_a_student_that_the_card_does_not_have_is_refused(card: str, name: str, text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolve({"card": card, "data": ["file"]}, settings=[f"student.model={name}"])
+    assert text in str(caught.value)
+    assert caught.value.total == 1
 
 
 def test_quick_is_smaller_and_an_explicit_setting_still_wins() -> None:

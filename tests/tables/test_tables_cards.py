@@ -219,6 +219,7 @@ class TestSplitRules:
 
 class TestDigest:
     SAME = (
+        {"students": {"small": {"kind": "mlp", "hidden": [8]}}},
         {"title": "t", "terms": "x", "publisher": "p", "citation": "c", "files": ["a"], "name": "other"},
         {"defaults": {"metric": "auc"}, "checks": {"rows": {"a": 1}}},
         {"label": {**LABEL, "display": {"no": "No"}}},

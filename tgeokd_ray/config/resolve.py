@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from tgeokd_ray.config.sources import Source, merged, source_of
 from tgeokd_ray.errors import ConfigError, Problem
 from tgeokd_ray.tables.card_yaml import read_yaml
 from tgeokd_ray.tables.cards import Card, load_card
-from tgeokd_ray.tables.validation import problems_of
+from tgeokd_ray.tables.validation import did_you_mean, problems_of
 
 __all__ = ["merged", "resolve"]
 
@@ -46,9 +47,9 @@ def resolve(
     """The job and its card, with the damage of the job.
 
     Order, later wins: built-in defaults, `defaults` of the command, the card's `defaults` and `damage`, `config` (a
-    YAML file, or what was read from one), `quick`, options that are not None, `settings` (`key.path=value`). Where
-    nobody names a card, `own_card` of the root is taken if there is one. ConfigError lists every unknown key and bad
-    value of all sources, each with its source.
+    YAML file, or what was read from one), `quick`, options that are not None, `settings` (`key.path=value`). A text as
+    `student.model` is one of the card's `students`. Where nobody names a card, `own_card` of the root is taken if there
+    is one. ConfigError lists every unknown key and bad value of all sources, each with its source.
     """
     above, problems = _told(options, config, settings, quick)
     # Laid under everything, so that changing one key of the teacher's model keeps the teacher's other defaults.
@@ -65,6 +66,9 @@ def resolve(
             below += [Source(card.defaults, "defaults", told["card"]), Source(_damage(card), file=told["card"])]
         except ConfigError as error:
             problems += error.problems
+    if card is not None:
+        above, unknown = _students(above, card)
+        problems += unknown
     job, found = _validated([*below, *above])
     problems += found
     if job is not None and card is not None:
@@ -73,6 +77,19 @@ def resolve(
     if problems or job is None or card is None:
         raise ConfigError(problems, fix=FIX)
     return job, card.model_copy(update={"damage": job.damage})
+
+
+def _students(sources: Sequence[Source], card: Card) -> tuple[list[Source], list[Problem]]:
+    """The sources with models in place of the names of students, and the names that the card does not have."""
+    found, problems = [], []
+    for source in sources:
+        name = source.student
+        if name is not None and name not in card.students:
+            expected = ", or ".join(("a model", *([f"one of {', '.join(card.students)}"] if card.students else [])))
+            text = f"student.model: the card {card.name} has no student {name!r}{did_you_mean(name, card.students)}"
+            problems.append(replace(source.problem(text), expected=expected))
+        found.append(source.with_student(card.students.get(name, {})) if name is not None else source)
+    return found, problems
 
 
 def _damage(card: Card) -> dict[str, Any]:

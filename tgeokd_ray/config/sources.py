@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tgeokd_ray.errors import Problem
@@ -34,6 +34,17 @@ class Source:
                 return False
             value = value[part]
         return True
+
+    @property
+    def student(self) -> str | None:
+        """The name that stands for the student's model, if one does."""
+        student = self.values.get("student")
+        model = student.get("model") if isinstance(student, Mapping) else None
+        return model if isinstance(model, str) else None
+
+    def with_student(self, model: Mapping[str, Any]) -> Source:
+        """The same with another model of the student."""
+        return replace(self, values={**self.values, "student": {**self.values["student"], "model": model}})
 
 
 def source_of(place: Sequence[int | str], sources: Sequence[Source]) -> Source:

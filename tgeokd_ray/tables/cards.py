@@ -54,7 +54,18 @@ SPLIT_NAME, TRUSTED = "@split_name", "@trusted"
 RESERVED = (ROW, ROW_ID, LABEL, WEIGHT, TIME, SPLIT_NAME, TRUSTED)
 PACKAGED = Path(__file__).parent / "cards"
 # What does not shape the encoded table; `encoding` is laid under the columns already.
-_DESCRIPTION = {"name", "title", "files", "encoding", "defaults", "terms", "publisher", "citation", "checks"}
+_DESCRIPTION = {
+    "name",
+    "title",
+    "files",
+    "encoding",
+    "defaults",
+    "students",
+    "terms",
+    "publisher",
+    "citation",
+    "checks",
+}
 _SEPARATORS = {"csv": ",", "tsv": "\t"}
 _QUOTES = {"csv": '"'}
 
@@ -138,6 +149,7 @@ class Card(Grown):
     splits: Splits
     damage: Damage | None = None
     defaults: dict[str, Any] = Field(default_factory=dict)
+    students: dict[Text, dict[str, Any]] = Field(default_factory=dict)
     terms: str = ""
     publisher: str = ""
     citation: str = ""

@@ -14,6 +14,7 @@ Epoch = dict[str, Any]
 ACTIVE = ("theta", "moments", "omega", "omega_moments", "totals")
 PARTS = (*ACTIVE, "best_theta", "best_omega", "snapshots")
 PER_STUDENT = ("best", "best_epoch", "ended", "active")
+SMALL_BYTES = 64 * 2**20  # copied in a few hundredths of a second, and nobody's memory is short of it
 
 
 @dataclass(frozen=True)
@@ -129,10 +130,16 @@ class State:
         return replace(self, ended=ended)
 
     def compacted(self) -> State:
-        """Without the ended students' part of what trains, once they are half of it; as it is before, and when nobody
-        is left."""
+        """Without the ended students' part of what trains; as it is while nobody has ended, and when nobody is left.
+        Where the others' part is large, which is copied, not before half of them have ended."""
         places = (self.ended[self.active] < 0).nonzero().squeeze(-1)
-        if len(places) == 0 or 2 * len(places) > len(self.active):
+        left, before = len(places), len(self.active)
+        if left in (0, before) or (2 * left > before and not self._small(left)):
             return self
         parts: dict[str, Any] = {part: {n: v[places] for n, v in getattr(self, part).items()} for part in ACTIVE}
         return replace(self, active=self.active[places], **parts)
+
+    def _small(self, students: int) -> bool:
+        """Whether what trains of so many students is copied at no cost."""
+        one: int = sum(v[0].nbytes for part in ACTIVE for v in getattr(self, part).values())
+        return students * one <= SMALL_BYTES
