@@ -155,3 +155,16 @@ def test_the_cards_of_images_have_the_settings_that_distillation_is_compared_by(
     assert job.student.training.optimizer.learning_rate == 0.1
     other, _ = resolve({"card": str(card)}, settings=pair)
     assert (other.teacher.model.kind, other.teacher.model.width, other.student.model.depth) == ("wrn", 2, 16)
+
+
+def test_the_card_of_small_imagenet_has_the_schedule_of_its_authors() -> None:
+    job, card = resolve({"card": str(CARDS / "imagenet32.yaml")})
+    training = job.student.training
+    assert (training.epochs, training.batch_rows, training.lower_at) == (40, 128, (0.25, 0.5, 0.75))
+    assert (training.optimizer.kind, training.optimizer.learning_rate, training.optimizer.weight_decay) == (
+        *("momentum", 0.1),
+        5e-4,
+    )
+    assert len(card.label.classes) == 1000
+    rows = card.checks.rows
+    assert 9 * rows["train_data_batch_*"] + rows["train_data_batch_10*"] == 1_281_167

@@ -207,6 +207,27 @@ def test_images_go_through_a_study_of_their_table(tmp_path: Path) -> None:
     assert rows["labels"]["accuracy"] is not None
 
 
+def test_images_of_a_thousand_classes_go_through_a_job(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for name, rows in (("train_data_batch_1", 16_000), ("val_data", 1000)):
+        labels = np.arange(rows) % 1000 + 1
+        pixels = np.repeat((labels % 251).astype(np.uint8)[:, None], 3 * 16 * 16, axis=1)
+        pixels[:, ::7] = random.integers(0, 256, (rows, 110))
+        np.savez(tmp_path / f"{name}.npz", data=pixels, labels=labels, mean=pixels.mean(axis=0))
+    told = yaml.safe_load((FOLDER / "imagenet32.yaml").read_text()) | {"format": {"kind": "imagenet16"}}
+    card = tmp_path / "imagenet16.yaml"
+    card.write_text(yaml.safe_dump(told))
+    checked = summarise(load_card(str(card)), [tmp_path / "train_data_batch_1.npz", tmp_path / "val_data.npz"])
+    assert "train_data_batch_1.npz has 16000 rows, the published copy 128116" in checked["warnings"]
+    small = [f"{who}.model={{kind: mlp, hidden: [8], depth: null}}" for who in ("teacher", "student")]
+    options = {"card": str(card), "data": [str(tmp_path)], "root": str(tmp_path / "root")}
+    job, its_card = resolve(options, settings=[*QUICK, *small, "distill.rivals=[ada]"])
+    results, _ = run_job(job, its_card, Place(local=True), Silent())
+    assert {model["name"] for model in results["models"]} == {"teacher", "labels", "constant-0.5", "ada", "tgeo"}
+    assert all(len(model["recall"]) == 1000 and model["nll"] > 0 for model in results["models"])
+    assert (results["table"]["rows"]["test"], results["metric"]) == (1000, "accuracy")
+
+
 def studied(folder: Path, card: Path, files: tuple[str, ...], settings: Sequence[str]) -> dict[str, dict[str, Any]]:
     """The rows of a study of the whole table, by rule."""
     rules, name = ("ada", "tgeo", "wls"), card.stem

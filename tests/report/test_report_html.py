@@ -213,3 +213,12 @@ def test_figures_are_written_for_people() -> None:
         "0.40 s", "9.99 s", "10.0 s", "12.3 s", "59.9 s", "1 min 00 s", "2 min 05 s", "1 h 00 min", "1 h 02 min", "-",
     ]  # fmt: skip
     assert wording.plain("ä\n\x1b\u202e😀") == r"ä\n\x1b\u202e😀"
+
+
+def test_of_a_thousand_classes_the_lowest_recalls_are_shown(results: dict[str, Any]) -> None:
+    for model in results["models"]:
+        model["recall"] = {f"class-{k}": (k * 7919 % 1000) / 1000 for k in range(1000)}
+    text = Page(render(results)).text
+    assert "The 60 lowest of 1000; results.json has all." in text
+    lowest = sorted(range(1000), key=lambda k: k * 7919 % 1000)[:60]
+    assert re.findall(r"class-(\d+)", text) == [str(k) for k in lowest]

@@ -81,6 +81,17 @@ class TestQuality:
         check_classes(synthetic_card(), [self.unit(train=(4, 0)), self.unit(train=(0, 1), test=(3, 0))], progress)
         assert progress.warnings == ["split test has no row of class 1"]
 
+    def test_of_many_classes_that_a_split_lacks_twenty_are_told(self) -> None:
+        small = synthetic_card()
+        label = small.label.model_copy(update={"classes": tuple(map(str, range(1, 1001)))})
+        counts = dict.fromkeys(SPLITS, (1,) * 3 + (0,) * 997) | {"train": (1,) * 1000}
+        progress = Silent()
+        unit = RawUnit("f", "s", 1000, tuple(counts[split] for split in SPLITS))
+        check_classes(small.model_copy(update={"label": label}), [unit], progress)
+        assert len(progress.warnings) == len(SPLITS) - 1
+        twenty = ", ".join(map(str, range(4, 24)))
+        assert progress.warnings[-1] == f"split {SPLITS[-1]} has no row of class {twenty} and 977 more"
+
     def test_d11_mostly_unseen_columns_are_told(self) -> None:
         progress = Silent()
         warn_of_unseen({"a": 0.5, "b": 0.51, "c": 1.0}, progress)

@@ -26,6 +26,7 @@ from tgeokd_ray.report.wording import (
 )
 
 # Nothing is loaded and nothing runs, whatever a name in the results may hold.
+MOST_CLASSES = 60  # rows of the table of recalls
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 Results = Mapping[str, Any]
@@ -153,11 +154,12 @@ def _classes(results: Results) -> Markup | None:
     if not models:
         return None
     classes = list(models[0]["recall"])
-    names = plots.class_names(results, classes)
-    rows = [
-        [name, *(fixed(model["recall"].get(key)) for model in models)] for key, name in zip(classes, names, strict=True)
-    ]
-    return plots.section("Recall by class", grid("Recall by class", ["class", *map(title, models)], rows))
+    names = dict(zip(classes, plots.class_names(results, classes), strict=True))
+    worst = sorted(classes, key=lambda name: sum(model["recall"].get(name) or 0.0 for model in models))
+    shown = classes if len(classes) <= MOST_CLASSES else worst[:MOST_CLASSES]
+    note = None if shown is classes else f"The {len(shown)} lowest of {len(classes)}; results.json has all."
+    rows = [[names[key], *(fixed(model["recall"].get(key)) for model in models)] for key in shown]
+    return plots.section("Recall by class", grid("Recall by class", ["class", *map(title, models)], rows), note)
 
 
 def _stages(results: Results) -> Markup | None:

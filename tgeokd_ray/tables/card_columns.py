@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from tgeokd_ray.tables.validation import Grown, Strict, did_you_mean, raise_all
 
 UNLABELLED = -1  # the class index of a row without a label
+MOST = 100_000  # classes that a card counts; far more than a student can tell apart
 
 
 def _text(value: Any) -> Any:
@@ -39,8 +40,9 @@ class RowId(Strict):
 class Label(Grown):
     """The ordered classes and the raw texts that mean each of them; a class without texts is its own text.
 
-    `mapping` may be written as {class: [texts]} or {text: class}. `display` holds names for reports. With `missing:
-    distill` a train row whose label is empty, or one of the texts `unlabelled`, learns from the teachers alone.
+    `classes` may be written as {from: 1, to: 1000}, `mapping` as {class: [texts]} or {text: class}. `display` holds
+    names for reports. With `missing: distill` a train row whose label is empty, or one of the texts `unlabelled`,
+    learns from the teachers alone.
     """
 
     column: Text
@@ -52,6 +54,16 @@ class Label(Grown):
     unlabelled: tuple[Text, ...] = ()
 
     LATER: ClassVar[tuple[str, ...]] = ("missing", "unlabelled")
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _counted(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        first, last = value.get("from"), value.get("to")
+        if len(value) == 2 and type(first) is type(last) is int and 0 < last - first < MOST:
+            return tuple(str(number) for number in range(first, last + 1))
+        raise ValueError(f"must be a list of names, or {{from: 1, to: 1000}} with at most {MOST} classes, got {value}")
 
     @field_validator("mapping", mode="before")
     @classmethod

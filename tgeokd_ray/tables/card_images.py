@@ -16,12 +16,14 @@ PIXELS = "pixels"
 @dataclass(frozen=True)
 class ImageKind:
     """A format whose rows are images: channels, height and width of one, and how many values each label column has, in
-    the order of the columns. A row's label is the place of its class in the card's `classes`."""
+    the order of the columns. A row's label, less the `first` one, is the place of its class in the card's `classes`.
+    """
 
     channels: int
     height: int
     width: int
     labels: Mapping[str, int]
+    first: int = 0
 
     @property
     def num_pixels(self) -> int:
@@ -43,6 +45,7 @@ IMAGES: Mapping[str, ImageKind] = {
     "cifar10": ImageKind(3, 32, 32, {"label": 10}),
     "cifar100": ImageKind(3, 32, 32, {"coarse": 20, "fine": 100}),
     "digits": ImageKind(1, 8, 8, {"label": 10}),
+    **{f"imagenet{side}": ImageKind(3, side, side, {"label": 1000}, first=1) for side in (16, 32, 64)},
 }
 
 

@@ -77,7 +77,19 @@ class Format(Strict):
     the card says otherwise. Texts in `null_values` mean that a value is missing.
     """
 
-    kind: Literal["csv", "tsv", "arff", "parquet", "synthetic", "cifar10", "cifar100", "digits"]
+    kind: Literal[
+        "csv",
+        "tsv",
+        "arff",
+        "parquet",
+        "synthetic",
+        "cifar10",
+        "cifar100",
+        "digits",
+        "imagenet16",
+        "imagenet32",
+        "imagenet64",
+    ]
     separator: str | None = None
     header: bool = True
     names: tuple[Text, ...] = ()

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from tgeokd_ray.artifacts import FileEntry
-from tgeokd_ray.errors import DataError, Problem
+from tgeokd_ray.errors import SHOWN, DataError, Problem
 from tgeokd_ray.events import Progress
 from tgeokd_ray.metrics import Evaluation
 from tgeokd_ray.tables.cards import LABEL, SPLITS, Card
@@ -41,7 +41,8 @@ def check_classes(card: Card, units: Sequence[RawUnit], progress: Progress) -> N
             ]
             raise DataError(problems, fix="give train a larger share, or take the class out of the card")
         if lacking and of_class.sum():
-            progress.warned(f"split {split} has no row of class {', '.join(lacking)}")
+            more = f" and {len(lacking) - SHOWN} more" if len(lacking) > SHOWN else ""
+            progress.warned(f"split {split} has no row of class {', '.join(lacking[:SHOWN])}{more}")
 
 
 def unseen_shares(encoders: Encoders, shards: Sequence[FileEntry], split: str) -> dict[str, float]:

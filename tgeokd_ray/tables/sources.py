@@ -15,6 +15,7 @@ _TEXT = (".csv", ".tsv", ".txt", ".data")
 _BINARY = (".bin",)
 _SUFFIXES = {"csv": _TEXT, "tsv": _TEXT, "arff": (".arff",), "parquet": (".parquet", ".pq")}
 _SUFFIXES |= {"cifar10": _BINARY, "cifar100": _BINARY}
+_SUFFIXES |= dict.fromkeys(("imagenet16", "imagenet32", "imagenet64"), (".npz",))
 
 
 def expand_files(card: Card, data: Sequence[str | Path]) -> list[Path]:
