@@ -33,7 +33,7 @@ def kills(quick: bool) -> Iterator[Figure]:
         told = {"base": SMALL, "space": SPACE, "trials": TRIALS, **how}
         with tempfile.TemporaryDirectory() as root:
             calm = sweep(root, "calm", told)
-            found = _Struck(Path(root), told, {t["name"]: t["value"] for t in calm.told["trials"]})
+            found = _Struck(Path(root), told, {t["name"]: t["value"] for t in calm.told["trials"]}, calm.wall)
             found.run(3 if quick else KILLS)
         wrong = [*found.faults, *([] if kind != "random" else found.different)]
         context = {
@@ -46,10 +46,11 @@ def kills(quick: bool) -> Iterator[Figure]:
 
 
 class _Struck:
-    """Sweeps of one kind, one after another, until there were enough kills; the last one goes to its end."""
+    """Sweeps of one kind, one after another, until there were enough kills; the last one goes to its end. Every second
+    kill is at a moment of the whole command, the others at one of the `wall` seconds that trials take."""
 
-    def __init__(self, root: Path, told: dict[str, Any], expected: dict[str, float]) -> None:
-        self.root, self.told, self.expected = root, told, expected
+    def __init__(self, root: Path, told: dict[str, Any], expected: dict[str, float], wall: float) -> None:
+        self.root, self.told, self.expected, self.wall = root, told, expected, wall
         self.kills = self.sweeps = 0
         self.over: list[int] = []
         self.faults: list[str] = []
@@ -77,7 +78,11 @@ class _Struck:
                 cwd=REPOSITORY,
                 env=environment(),
             )
-            limit = self._dice.uniform(0.1, 1.0) * self._seconds if struck else 600.0
+            if struck and self.kills % 2:
+                _wait_for_trials(driver, folder)
+                limit = self._dice.uniform(0.0, 1.0) * self.wall
+            else:
+                limit = self._dice.uniform(0.1, 1.0) * self._seconds if struck else 600.0
             try:
                 driver.wait(limit)
             except subprocess.TimeoutExpired:
@@ -113,3 +118,13 @@ class _Struck:
         values = {key: trial["value"] for key, trial in trials.items()}
         if values != self.expected:
             self.different.append(f"{name}: another leaderboard than the undisturbed one")
+
+
+def _wait_for_trials(driver: subprocess.Popen[bytes], folder: Path) -> None:
+    """Until this driver has begun a trial; one that finds all trials finished ends without."""
+    began = time.time()
+    while driver.poll() is None:
+        asked = (folder / "asked").glob("t-*.json")
+        if any(path.stat().st_mtime >= began for path in asked if path.exists()):
+            return
+        time.sleep(0.05)
