@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from rich.console import Console
 from small_card import small_card
 
@@ -24,7 +25,7 @@ from tgeokd_ray.pipeline.engine import Engine, LocalEngine
 from tgeokd_ray.pipeline.ladder import METADATA, Ladder, run_ladder
 from tgeokd_ray.pipeline.ladder_sizes import Size, read_sizes, students
 from tgeokd_ray.pipeline.ladder_summary import summarise
-from tgeokd_ray.report.ladder import knee_told, ladder_table
+from tgeokd_ray.report.ladder import for_the_card, knee_told, ladder_table
 from tgeokd_ray.report.ladder_page import render_ladder
 from tgeokd_ray.tables.cards import Card
 
@@ -193,6 +194,11 @@ def test_what_the_terminal_and_the_page_show(ladder: tuple[dict[str, Any], Path]
         assert shown in text
     assert f"{rung['kept']['auc']:.1%}" in text
     assert "warning: size 10" in text
+    knee = next(one for one in results["rungs"] if one["size"] == results["knee"])
+    told = yaml.safe_load(text.partition("card: ")[2].partition(", trained by")[0])
+    assert {"kind", "hidden", "embedding"} == told["students"]["recommended"].keys() <= knee["model"].keys()
+    assert list(knee["model"]["hidden"]) == told["students"]["recommended"]["hidden"]
+    assert for_the_card({**results, "seeds": 1}) is None
     page = render_ladder(results)
     assert page == render_ladder(json.loads(json.dumps(results)))
     assert page.count("<svg") == 2

@@ -19,7 +19,7 @@ HEADINGS = ("parameters", "ms / 1000 rows", "on labels", "distilled", "kept", "g
 def ladder_table(ladder: Mapping[str, Any], console: Console) -> None:
     """The job's metric on test of the student on labels and of the one with the constant that was best on valid, the
     share of the teacher's figure that the latter keeps, and what it gains on the former; means over seeds. Bold: the
-    knee. CPU time of one thread. Below stand the knee in a sentence and the warnings."""
+    knee. CPU time of one thread. Below stand the knee in a sentence, what makes it the card's, and the warnings."""
     metric = ladder["metric"]
     title = f"{measure(metric)} on test by size of the student, {ladder['card']}, {ladder['seeds']} seeds"
     table = Table(box=box.SIMPLE_HEAD, title=Text(printable(title, console.encoding)), title_justify="left")
@@ -40,7 +40,10 @@ def ladder_table(ladder: Mapping[str, Any], console: Console) -> None:
         table.add_row(*(printable(cell, console.encoding) for cell in cells), style=style)
     with wide(console):
         console.print(table)
-    for kind, text in [("knee", knee_told(ladder)), *(("warning", text) for text in ladder["warnings"])]:
+    below = [("knee", knee_told(ladder)), ("card", for_the_card(ladder))]
+    for kind, text in [*below, *(("warning", text) for text in ladder["warnings"])]:
+        if text is None:
+            continue
         line = Text.assemble((f"{kind}: ", "yellow"), printable(text, console.encoding))
         console.print(line, soft_wrap=True, highlight=False)
 
@@ -54,6 +57,16 @@ def knee_told(ladder: Mapping[str, Any]) -> str:
     if ladder["seeds"] > 1:
         rule = "the smallest that is on valid within a standard error of the best"
     return f"{rung['size']} ({count(rung['parameters'])} parameters, {described(rung['model'])}), {rule}"
+
+
+def for_the_card(ladder: Mapping[str, Any]) -> str | None:
+    """What makes the knee a student of the card, None where one seed alone has said which it is."""
+    rung = next((one for one in ladder["rungs"] if one["size"] == ladder["knee"]), None)
+    if rung is None or ladder["seeds"] < 2:
+        return None
+    model = rung["model"]
+    told = f"kind: {model['kind']}, hidden: {list(model['hidden'])}, embedding: {model['embedding']}"
+    return f"students: {{recommended: {{{told}}}}}, trained by --set student.model=recommended"
 
 
 def described(model: Mapping[str, Any]) -> str:
