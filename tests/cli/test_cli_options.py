@@ -138,6 +138,20 @@ def test_check_says_what_is_wrong_with_a_forgotten_card(run: Run, tmp_path: Path
     assert "makes its own rows and takes no data" in result.output
 
 
+def test_check_has_room_for_a_thousand_classes(run: Run, tmp_path: Path) -> None:
+    rows = "".join(f"{k % 1000 + 1},{k}\n" for k in range(20_000))
+    (tmp_path / "many.csv").write_text(f"y,x\n{rows}")
+    (tmp_path / "many.yaml").write_text(
+        "{name: many, format: {kind: csv}, label: {column: y, classes: {from: 1, to: 1000}}, columns: {numeric: [x]},"
+        " splits: {kind: hash, salt: s, parts: {train: 0.7, test: 0.3}}}"
+    )
+    told = run("check", "--card", tmp_path / "many.yaml", tmp_path / "many.csv").output
+    (train,) = (line.split() for line in told.splitlines() if line.split()[:1] == ["train"])
+    rows, classes, fewest, most = (int(word.replace(",", "")) for word in train[1:])
+    assert (13_500 < rows < 14_500, classes) == (True, 1000)
+    assert 0 < fewest < 14 < most <= 20
+
+
 def test_a_bad_value_ends_a_job_with_2_and_a_traceback_on_demand() -> None:
     result = CliRunner().invoke(JOB, ["--card", "synthetic_ctr", "--workers", "5"])
     assert result.exit_code == 2

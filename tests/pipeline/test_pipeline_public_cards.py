@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,8 +22,11 @@ from tgeokd_ray.pipeline.job import Place, run_job
 from tgeokd_ray.pipeline.study import Study, run_study
 from tgeokd_ray.pipeline.study_cell import StudyCell
 from tgeokd_ray.pipeline.study_grid import StudyGrid
+from tgeokd_ray.report.html import render
 from tgeokd_ray.tables.cards import load_card
 from tgeokd_ray.tables.check import summarise
+from tgeokd_ray.training import finish
+from tgeokd_ray.training.data import EVALUATED_IMAGES
 
 FOLDER = Path(__file__).resolve().parents[2] / "datasets"
 REAL = Path(os.environ.get("TGEOKD_DATA") or FOLDER.parents[1] / "shared" / "data") / "hil_power_system"
@@ -207,25 +211,49 @@ def test_images_go_through_a_study_of_their_table(tmp_path: Path) -> None:
     assert rows["labels"]["accuracy"] is not None
 
 
-def test_images_of_a_thousand_classes_go_through_a_job(tmp_path: Path) -> None:
-    random = np.random.default_rng(0)
-    for name, rows in (("train_data_batch_1", 16_000), ("val_data", 1000)):
-        labels = np.arange(rows) % 1000 + 1
-        pixels = np.repeat((labels % 251).astype(np.uint8)[:, None], 3 * 16 * 16, axis=1)
-        pixels[:, ::7] = random.integers(0, 256, (rows, 110))
-        np.savez(tmp_path / f"{name}.npz", data=pixels, labels=labels, mean=pixels.mean(axis=0))
+def write_small_imagenet(path: Path, rows: int) -> Path:
+    labels = np.arange(rows) % 1000 + 1
+    pixels = np.repeat((labels % 251).astype(np.uint8)[:, None], 3 * 16 * 16, axis=1)
+    pixels[:, ::7] = np.random.default_rng(rows).integers(0, 256, (rows, 110))
+    np.savez(path, data=pixels, labels=labels, mean=pixels.mean(axis=0))
+    return path
+
+
+def test_the_splits_of_small_imagenet_are_those_of_its_files(tmp_path: Path) -> None:
     told = yaml.safe_load((FOLDER / "imagenet32.yaml").read_text()) | {"format": {"kind": "imagenet16"}}
-    card = tmp_path / "imagenet16.yaml"
-    card.write_text(yaml.safe_dump(told))
-    checked = summarise(load_card(str(card)), [tmp_path / "train_data_batch_1.npz", tmp_path / "val_data.npz"])
-    assert "train_data_batch_1.npz has 16000 rows, the published copy 128116" in checked["warnings"]
-    small = [f"{who}.model={{kind: mlp, hidden: [8], depth: null}}" for who in ("teacher", "student")]
-    options = {"card": str(card), "data": [str(tmp_path)], "root": str(tmp_path / "root")}
-    job, its_card = resolve(options, settings=[*QUICK, *small, "distill.rivals=[ada]"])
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(told))
+    files = [write_small_imagenet(tmp_path / f"train_data_batch_{k}.npz", 8000) for k in (1, 10)]
+    files.append(write_small_imagenet(tmp_path / "val_data.npz", 1000))
+    checked = summarise(load_card(str(tmp_path / "small.yaml")), files)
+    assert "2 files train_data_batch_* have 16000 rows, the published ones 1281167" in checked["warnings"]
+    assert "1 files val_data* have 1000 rows, the published ones 50000" in checked["warnings"]
+    rows = {split["split"]: split["rows"] for split in checked["splits"]}
+    assert (sum(rows.values()), rows["test"]) == (17_000, 1000)
+    for split, share in {"teacher": 0.48, "train": 0.46, "outer": 0.03, "valid": 0.03}.items():
+        assert rows[split] / 16_000 == pytest.approx(share, abs=0.015)
+
+
+def test_images_of_a_thousand_classes_go_through_a_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A train row of each class; what is written and held stays small."""
+    told = yaml.safe_load((FOLDER / "imagenet32.yaml").read_text()) | {"format": {"kind": "imagenet16"}}
+    shares = {"teacher": 0.5, "outer": 0.2, "valid": 0.3}
+    told["splits"] |= {"files": {"train_data_batch_1.*": "train", "train_data_batch_2.*": shares, "val_data*": "test"}}
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(told))
+    for name in ("train_data_batch_1", "train_data_batch_2", "val_data"):
+        write_small_imagenet(tmp_path / f"{name}.npz", 1000)
+    small = [f"{who}.model={{kind: resnet, depth: 8, width: 1}}" for who in ("teacher", "student")]
+    options = {"card": str(tmp_path / "small.yaml"), "data": [str(tmp_path)], "root": str(tmp_path / "root")}
+    settings = [one for one in QUICK if ".model." not in one]
+    job, its_card = resolve(options, settings=[*settings, *small, "distill.rivals=[ada]"])
+    at_once, score = list[int](), finish.score
+    monkeypatch.setattr(finish, "score", lambda *inputs: at_once.append(inputs[-1]) or score(*inputs))
     results, _ = run_job(job, its_card, Place(local=True), Silent())
     assert {model["name"] for model in results["models"]} == {"teacher", "labels", "constant-0.5", "ada", "tgeo"}
     assert all(len(model["recall"]) == 1000 and model["nll"] > 0 for model in results["models"])
     assert (results["table"]["rows"]["test"], results["metric"]) == (1000, "accuracy")
+    assert at_once == [EVALUATED_IMAGES], "maps of images are large"
+    assert len(json.dumps(results)) < 500_000, "vectors of a thousand classes, no matrix of them"
+    assert len(render(results)) < 150_000
 
 
 def studied(folder: Path, card: Path, files: tuple[str, ...], settings: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -217,8 +217,8 @@ def test_figures_are_written_for_people() -> None:
 
 def test_of_a_thousand_classes_the_lowest_recalls_are_shown(results: dict[str, Any]) -> None:
     for model in results["models"]:
-        model["recall"] = {f"class-{k}": (k * 7919 % 1000) / 1000 for k in range(1000)}
+        model["recall"] = {f"class-{k}": (k * 7919 % 1000) / 1000 if k % 10 else None for k in range(1000)}
     text = Page(render(results)).text
-    assert "The 60 lowest of 1000; results.json has all." in text
-    lowest = sorted(range(1000), key=lambda k: k * 7919 % 1000)[:60]
+    assert "The 60 lowest of 900; results.json has all." in text, "of a class without test rows nothing is known"
+    lowest = sorted((k for k in range(1000) if k % 10), key=lambda k: k * 7919 % 1000)[:60]
     assert re.findall(r"class-(\d+)", text) == [str(k) for k in lowest]

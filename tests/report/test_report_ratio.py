@@ -97,6 +97,15 @@ def test_every_side_of_the_ratio_is_shown(told: dict[str, Any]) -> None:
         assert shown in text, shown
 
 
+def test_of_a_thousand_classes_the_ends_are_shown(told: dict[str, Any]) -> None:
+    means = {f"class-{k}": (k * 7919 % 1000) / 1000 for k in range(1000)}
+    told["extra"]["ratio"]["effect"] = {**EFFECT, "by_class": {**means, "class-0": None}}
+    text = visible(ratio.section(told) or "")
+    assert "TGeo-KD: mean weight of the teacher by class, the 30 lowest and the 30 highest of 999" in text
+    by_mean = sorted(range(1, 1000), key=lambda k: k * 7919 % 1000)
+    assert re.findall(r"class-(\d+) ", text) == [str(k) for k in by_mean[:30] + by_mean[-30:]]
+
+
 def test_what_was_chosen_from_stands_in_one_scale_with_the_constants(told: dict[str, Any]) -> None:
     grid, constants = heat.choices(told, told["models"][-1])
     text = visible(grid)

@@ -9,7 +9,7 @@ import pytest
 
 from tgeokd_ray.errors import DataError
 from tgeokd_ray.tables.cards import Card, load_card
-from tgeokd_ray.tables.check import summarise
+from tgeokd_ray.tables.check import in_brief, summarise
 
 CARD = {
     "name": "small",
@@ -75,6 +75,31 @@ def test_a_copy_is_compared_with_the_published_one(tmp_path: Path) -> None:
     told = [text for text in summarise(bad, [path])["warnings"] if "published" in text]
     assert told[0] == "clicks.csv has 50 rows, the published copy 51"
     assert len(told) == 2
+
+
+def test_files_that_belong_together_are_compared_as_a_whole(tmp_path: Path) -> None:
+    files = [write(tmp_path / f"clicks-{k}.csv", [f"{k % 2},1,a,u" for k in range(50)]) for k in (1, 2)]
+    both = card(checks={"total": {"clicks-*": 100, "views-*": 7}})
+    assert summarise(both, files)["warnings"] == []
+    assert summarise(both, files[1:])["warnings"] == ["1 files clicks-* have 50 rows, the published ones 100"]
+
+
+def test_of_many_classes_a_terminal_is_told_how_many_and_how_large(tmp_path: Path) -> None:
+    names = [f"c{k}" for k in range(13)]
+    many = card(label={"column": "label", "classes": names, "display": {"c1": "click"}})
+    path = write(tmp_path / "a.csv", [f"c{k % 13 if k % 5 else 0},1,a,u" for k in range(650)])
+    whole = summarise(many, [path])
+    assert len(whole["splits"][0]) == 2 + 13, "every class for who reads --json"
+    brief = in_brief(many, whole)
+    assert {key: value for key, value in brief.items() if key != "splits"}.items() <= whole.items()
+    for short, row in zip(brief["splits"], whole["splits"], strict=True):
+        counts = [row["click" if name == "c1" else name] for name in names]
+        assert short == {
+            **{"split": row["split"], "rows": row["rows"], "classes with rows": 13 if row["rows"] else 0},
+            **{"fewest": min(counts), "most": max(counts)},
+        }
+    few = summarise(card(), [write(tmp_path / "b.csv", [f"{k % 2},1,a,u" for k in range(50)])])
+    assert in_brief(card(), few) == few
 
 
 def test_the_packaged_table_is_summarised_without_files() -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import os
 import tracemalloc
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +41,25 @@ def drawn(rows: int, side: int = SIDE) -> tuple[NDArray[np.int64], NDArray[np.ui
     return rng.integers(1, 1001, rows), rng.integers(0, 256, (rows, 3 * side * side), dtype=np.uint8)
 
 
+def npy(array: NDArray[Any]) -> bytes:
+    file = io.BytesIO()
+    np.lib.format.write_array(file, array)
+    return file.getvalue()
+
+
+def write_members(path: Path, members: Mapping[str, bytes], method: int = zipfile.ZIP_STORED) -> None:
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, content in members.items():
+            archive.writestr(f"{name}.npy", content)
+
+
+class Bomb:
+    """Whoever unpickles it ends the process."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os._exit, (3,)
+
+
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 @pytest.mark.parametrize("side", [16, 32, 64])
 def test_a_file_comes_back_as_it_was_written(
@@ -64,10 +86,14 @@ def test_a_folder_stands_for_its_archives(tmp_path: Path) -> None:
     assert [path.name for path in expand_files(make_card(), [tmp_path])] == ["a.npz", "b.npz"]
 
 
-def test_memory_is_that_of_a_piece_and_not_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_memory_is_that_of_a_piece_and_not_of_the_file(
+    tmp_path: Path, save: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(imagenet, "PIECE_BYTES", 1 << 20)
     labels, data = drawn(40_000)
-    np.savez(tmp_path / "a.npz", data=data, labels=labels)
+    data &= 1  # so that it packs fast, and is small when packed
+    save(tmp_path / "a.npz", data=data, labels=labels)
     size = data.nbytes
     del data
     tracemalloc.start()
@@ -137,6 +163,46 @@ class TestRefusals:
                 archive.writestr("labels.npy", b"1 2 3")
                 archive.writestr("data.npy", b"")
         assert "is no whole archive of NumPy" in str(refused(make_card(), path))
+
+    @pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+    def test_however_it_is_packed_a_turned_bit_is_found(self, tmp_path: Path, method: int) -> None:
+        path = tmp_path / "a.npz"
+        labels, data = drawn(60)
+        write_members(path, {"labels": npy(labels), "data": npy(data)}, method)
+        assert read(make_card(), path).num_rows == 60
+        whole = path.read_bytes()
+        for place in range(1000, len(whole) - 1000, 2500):
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ 16]) + whole[place + 1 :])
+            refused(make_card(), path)
+
+    @pytest.mark.parametrize(
+        ("header", "text"),
+        [
+            ("{'descr': '<i8', 'fortran_order': False, 'shape': (-1,), }", "column 'labels': is of another form"),
+            ("{'descr': '<i8', 'fortran_order': False, 'shape': (" + "9" * 30 + ",), }", "no whole archive of NumPy"),
+            ("{'descr': '<i8', 'fortran_order': False, 'shape': (10**30,), }", "no whole archive of NumPy"),
+            ("{{'descr': '<i8', 'fortran_order': False, 'shape': (4,), }", "no whole archive of NumPy"),
+        ],
+    )
+    def test_what_stands_before_an_array_and_makes_no_sense(self, tmp_path: Path, header: str, text: str) -> None:
+        labels, data = drawn(4)
+        told = b"\x93NUMPY\x01\x00" + (117).to_bytes(2, "little") + header.ljust(116).encode() + b"\n"
+        write_members(tmp_path / "a.npz", {"labels": told + labels.tobytes(), "data": npy(data)})
+        assert text in str(refused(make_card(), tmp_path / "a.npz"))
+
+    @pytest.mark.parametrize("name", ["labels", "data"])
+    def test_an_array_that_goes_on_behind_its_rows(self, tmp_path: Path, name: str) -> None:
+        labels, data = drawn(4)
+        members = {"labels": npy(labels), "data": npy(data)}
+        write_members(tmp_path / "a.npz", members | {name: members[name] + b"more"})
+        assert "got more bytes than its arrays have" in str(refused(make_card(), tmp_path / "a.npz"))
+
+    def test_nothing_is_unpickled(self, tmp_path: Path) -> None:
+        labels, data = drawn(4)
+        for name in ("labels", "data"):
+            arrays = {"labels": labels, "data": data} | {name: np.array([Bomb()] * 4, dtype=object)}
+            np.savez(tmp_path / "a.npz", **arrays)
+            assert "is of another form" in str(refused(make_card(), tmp_path / "a.npz"))
 
     def test_a_file_that_is_not_there(self, tmp_path: Path) -> None:
         assert "cannot be read: No such file" in str(refused(make_card(), tmp_path / "a.npz"))

@@ -20,6 +20,7 @@ from tgeokd_ray.feed.rows import Rows
 from tgeokd_ray.objectives.rules import Given
 from tgeokd_ray.training import finish
 from tgeokd_ray.training.effect import GEOMETRY, CountEffect, Segment, Truth, add_up
+from tgeokd_ray.training.problem import Problem
 from tgeokd_ray.training.ratios import commit_known
 from tgeokd_ray.training.spec import Finished
 
@@ -168,3 +169,21 @@ def test_a_damaged_shard_is_an_answer_not_an_exception(small, shape) -> None:  #
     shard.chmod(0o644)
     shard.write_bytes(shard.read_bytes()[:-40] + bytes(40))
     assert isinstance(count(SHARDS[1]), IntegrityError)
+
+
+def test_rows_of_a_batch_go_through_the_network_a_few_at_a_time(shape, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    """Statistics stay those of the whole batch, so that the ratios are the same."""
+    _, (*inputs, at_once) = shape
+    sizes: list[int] = []
+    logits = Problem.logits
+    monkeypatch.setattr(
+        Problem, "logits", lambda self, theta, rows: sizes.append(len(rows)) or logits(self, theta, rows)
+    )
+    whole = finish.score(*inputs, at_once)
+    (num_rows,) = sizes
+    sizes.clear()
+    parts = finish.score(*inputs, 64)
+    assert sizes == [64] * (num_rows // 64) + [num_rows % 64] * (num_rows % 64 > 0)
+    assert torch.equal(parts.row_ids, whole.row_ids)
+    torch.testing.assert_close(parts.weights, whole.weights, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(parts.distances, whole.distances, rtol=1e-5, atol=1e-6)

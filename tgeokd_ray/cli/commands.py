@@ -31,7 +31,7 @@ def check(card: str, data: Sequence[str], draft: str | None, stream: IO[str], as
         stream.write(draft_card(Path(draft)))
         return
     from tgeokd_ray.tables.cards import load_card
-    from tgeokd_ray.tables.check import summarise
+    from tgeokd_ray.tables.check import in_brief, summarise
     from tgeokd_ray.tables.inputs import raw_files
 
     loaded = load_card(card)
@@ -42,7 +42,7 @@ def check(card: str, data: Sequence[str], draft: str | None, stream: IO[str], as
         return
     from tgeokd_ray.report.terminal import summary_table
 
-    summary_table(summary, _console())
+    summary_table(in_brief(loaded, summary), _console())
 
 
 def stage(

@@ -26,7 +26,6 @@ from tgeokd_ray.report.wording import (
 )
 
 # Nothing is loaded and nothing runs, whatever a name in the results may hold.
-MOST_CLASSES = 60  # rows of the table of recalls
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
 Results = Mapping[str, Any]
@@ -155,9 +154,12 @@ def _classes(results: Results) -> Markup | None:
         return None
     classes = list(models[0]["recall"])
     names = dict(zip(classes, plots.class_names(results, classes), strict=True))
-    worst = sorted(classes, key=lambda name: sum(model["recall"].get(name) or 0.0 for model in models))
-    shown = classes if len(classes) <= MOST_CLASSES else worst[:MOST_CLASSES]
-    note = None if shown is classes else f"The {len(shown)} lowest of {len(classes)}; results.json has all."
+    shown, note = classes, None
+    if len(classes) > plots.MOST_CLASSES:
+        known = {key: [r for model in models if (r := model["recall"].get(key)) is not None] for key in classes}
+        means = {key: sum(recalls) / len(recalls) for key, recalls in known.items() if recalls}
+        shown = sorted(means, key=means.__getitem__)[: plots.MOST_CLASSES]
+        note = f"The {len(shown)} lowest of {len(means)}; results.json has all."
     rows = [[names[key], *(fixed(model["recall"].get(key)) for model in models)] for key in shown]
     return plots.section("Recall by class", grid("Recall by class", ["class", *map(title, models)], rows), note)
 

@@ -10,6 +10,7 @@ from tgeokd_ray.report.markup import Child, Markup, tag
 from tgeokd_ray.report.wording import contenders, displayed, title
 
 NUM_COLOURS = 7
+MOST_CLASSES = 60  # that a table or a plot shows one by one
 CURVES = (("valid_auc", "AUC on valid"), ("valid_nll", "NLL on valid"), ("loss", "training loss"))
 
 Results = Mapping[str, Any]

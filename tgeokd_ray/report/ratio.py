@@ -65,10 +65,16 @@ def _distributions(results: Results, told: Results) -> list[Markup]:
         bars = svg.histogram(histogram["edges"], histogram["counts"], name=name, x_name="fusion ratio", colour=shade)
         drawn.append(plot(name, bars))
         present = [key for key, mean in by_class.items() if mean is not None]
+        told_of = ""
+        if len(present) > plots.MOST_CLASSES:
+            half = plots.MOST_CLASSES // 2
+            told_of = f", the {half} lowest and the {half} highest of {count(len(present))}"
+            by_mean = sorted(present, key=by_class.__getitem__)
+            present = by_mean[:half] + by_mean[-half:]
         names = plots.class_names(results, present)
         rows = [svg.Row(n, float(by_class[key]), None, shade) for key, n in zip(present, names, strict=True)]
         if rows:
-            name = f"{title(model)}{unused}: mean weight of the teacher by class"
+            name = f"{title(model)}{unused}: mean weight of the teacher by class{told_of}"
             drawn.append(plot(name, svg.intervals(rows, name=name, digits=3, span=(0.0, 1.0))))
     return drawn
 

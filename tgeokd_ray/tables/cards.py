@@ -140,9 +140,10 @@ def _mark(text: str) -> bool:
 
 
 class Checks(Strict):
-    """How to tell a whole copy of the data: per pattern of a file's base name, rows and sha256 when unpacked."""
+    """How to tell a whole copy: by pattern of base names, rows of each file, of all, and sha256 when unpacked."""
 
     rows: dict[str, int] = Field(default_factory=dict)
+    total: dict[str, int] = Field(default_factory=dict)
     sha256: dict[str, str] = Field(default_factory=dict)
 
 

@@ -25,6 +25,8 @@ from tgeokd_ray.tables.numeric import NumericSummary
 from tgeokd_ray.tables.outcome import raise_together
 from tgeokd_ray.tables.quality import check_classes
 
+MOST_COLUMNS = 12  # for classes, in a table on a terminal
+
 
 def summarise(card: Card, files: Sequence[Path]) -> dict[str, Any]:
     """Rows, splits with their classes, columns with their ranges or numbers of values, and warnings, as plain data.
@@ -53,14 +55,29 @@ def _summary(survey: _Survey, files: Sequence[Path]) -> dict[str, Any]:
     check_classes(card, survey.units, heard)
     check_trusted(card, survey.units, heard)
     warn_of_left_out(survey.units, heard)
+    told = [text for path in files for text in _differences(card, path, survey.units)]
     return {
         "card": card.name,
         "rows": sum(unit.rows for unit in survey.units),
         "splits": _splits(card, survey.units),
         "numeric": survey.numeric_columns(),
         "categorical": survey.categorical_columns(),
-        "warnings": heard.warnings + [text for path in files for text in _differences(card, path, survey.units)],
+        "warnings": [*heard.warnings, *told, *_totals(card, files, survey.units)],
     }
+
+
+def in_brief(card: Card, summary: dict[str, Any]) -> dict[str, Any]:
+    """The summary as a terminal has room for it: of more than MOST_COLUMNS classes, per split how many have rows, and
+    the fewest and the most rows of one, in place of a column each."""
+    names = [card.label.display.get(name, name) for name in card.label.classes]
+    if len(names) <= MOST_COLUMNS:
+        return summary
+    splits = []
+    for row in summary["splits"]:
+        counts = [row[name] for name in names]
+        of_classes = {"classes with rows": sum(n > 0 for n in counts), "fewest": min(counts), "most": max(counts)}
+        splits.append({key: value for key, value in row.items() if key not in names} | of_classes)
+    return summary | {"splits": splits}
 
 
 @dataclass
@@ -167,6 +184,17 @@ def _differences(card: Card, path: Path, units: Sequence[RawUnit]) -> list[str]:
     sha256 = next((s for pattern, s in card.checks.sha256.items() if fnmatchcase(path.name, pattern)), None)
     if sha256 is not None and sha256 != _unpacked_digest(path):
         found.append(f"{path.name} is not the published copy: its sha256 (unpacked) differs from the card's")
+    return found
+
+
+def _totals(card: Card, files: Sequence[Path], units: Sequence[RawUnit]) -> list[str]:
+    """Which files that belong together have not all rows of the published ones."""
+    found = []
+    for pattern, total in card.checks.total.items():
+        names = {path.name for path in files if fnmatchcase(path.name, pattern)}
+        read = sum(unit.rows for unit in units if unit.source in names)
+        if names and read != total:
+            found.append(f"{len(names)} files {pattern} have {read} rows, the published ones {total}")
     return found
 
 

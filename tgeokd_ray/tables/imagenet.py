@@ -7,11 +7,13 @@ of the publisher's `map_clsloc.txt`; those of the train rows also their mean, wh
 
 from __future__ import annotations
 
+import lzma
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO
 
 import numpy as np
@@ -27,7 +29,8 @@ from tgeokd_ray.tables.findings import Findings, file_error
 PIECE_BYTES = 12 << 20
 DATA, LABELS = "data", "labels"
 _FIX = "get the file again, or correct format.kind in the card"
-_TORN = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError)
+_PACKING = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError)
+_TORN = (*_PACKING, ValueError, OverflowError, TokenError)  # the last three are of what stands before an array
 
 
 def npz_frames(card: Card, path: Path, labels: bool = True) -> Iterator[pa.Table]:
@@ -86,11 +89,12 @@ def _header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[np.gener
 def _labels(archive: zipfile.ZipFile, path: Path) -> NDArray[np.int64]:
     with _member(archive, path, LABELS) as member:
         shape, _, dtype = _header(member)
-        if len(shape) != 1 or dtype.kind not in "iu":
+        if len(shape) != 1 or shape[0] < 0 or dtype.kind not in "iu":
             raise _other_form(path, LABELS, "whole numbers [N]", shape, dtype)
         if not shape[0]:
             raise file_error([Problem("has no rows", str(path))], fix=_FIX)
-        data = member.read()
+        data = member.read(shape[0] * dtype.itemsize)
+        _at_end(member)
     return np.frombuffer(data, dtype=dtype, count=shape[0]).astype(np.int64)
 
 
@@ -109,7 +113,13 @@ def _pixels(archive: zipfile.ZipFile, path: Path, form: ImageKind, rows: int) ->
                 problem = Problem("the file ends inside this row", str(path), row=row, expected=f"{rows} rows")
                 raise file_error([problem], fix=_FIX)
             yield np.frombuffer(data, dtype=np.uint8).reshape(-1, form.num_pixels)
-        member.read(1)  # the end, at which the archive's check sum is compared
+        _at_end(member)
+
+
+def _at_end(member: IO[bytes]) -> None:
+    """Only at the end the archive's check sum is compared; ValueError where more follows."""
+    if member.read(1):
+        raise ValueError("more bytes than its arrays have")
 
 
 def _other_form(path: Path, name: str, expected: str, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> Exception:

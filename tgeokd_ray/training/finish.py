@@ -48,7 +48,7 @@ def finish_ratios(
     """Score every row with the ratio that a run has learned, and commit it."""
     ((spec, students),) = pack.places()
     ratio = summarise_ratio(problem, state.theta, state.omega, data.train.batches(0), worker)
-    rows = score(spec, problem, state, worker, source)
+    rows = score(spec, problem, state, worker, source, data.evaluation_rows)
     if worker.rank:
         return []
     metrics = {**followed(state, students), "rule": dict(spec.rule), "ratio": ratio.results(0)}

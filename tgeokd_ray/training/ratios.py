@@ -66,12 +66,13 @@ class RowRatios:
     distances: Tensor
 
 
-def score(spec: RunSpec, problem: Trained, state: State, worker: Worker, source: Source) -> RowRatios:
+def score(spec: RunSpec, problem: Trained, state: State, worker: Worker, source: Source, at_once: int) -> RowRatios:
     """Weights of all rows of `spec.ratio_splits`, averaged over snapshots, and distances of the last one; on every
     worker, in no order.
 
-    Statistics of a batch are those of `evaluation_rows` rows that do not depend on the number of workers. The rule is
-    asked as it is: rows that lack a label or a teacher's logits get some number, which no step will use.
+    Statistics of a batch are those of `evaluation_rows` rows that do not depend on the number of workers, of which
+    `at_once` go through the network together. The rule is asked as it is: rows that lack a label or a teacher's logits
+    get some number, which no step will use.
     """
     theta, omega = second_half(state)
     (num_snapshots,) = {len(value) for value in theta.values()}
@@ -86,11 +87,17 @@ def score(spec: RunSpec, problem: Trained, state: State, worker: Worker, source:
     with torch.no_grad():
         for rows in feed.batches(0):
             there = rows.to(worker.device)
-            points = averaged.points(averaged.logits(theta, there), there)
+            points = averaged.points(_logits(averaged, theta, there, at_once), there)
             weights = rules.mixture(omega, points, there.covered[:, :0], context)
             found.append((rows.row_id, weights.double().mean(0).float().cpu(), _distances(points, there).cpu()))
     gathered = (worker.gather(torch.cat(part).to(worker.device)) for part in zip(*found, strict=True))
     return RowRatios(*(torch.cat([one.cpu() for one in part]) for part in gathered))
+
+
+def _logits(problem: Trained, theta: Tensors, rows: Rows, at_once: int) -> Tensor:
+    """Student logits [S, N, C]: the maps of images are there for `at_once` rows only, the logits for all."""
+    starts = range(0, max(len(rows), 1), at_once)
+    return torch.cat([problem.logits(theta, rows[first : first + at_once]) for first in starts], 1)
 
 
 def _nothing(num_teachers: int) -> tuple[Tensor, Tensor, Tensor]:
