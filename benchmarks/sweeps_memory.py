@@ -49,13 +49,15 @@ def memory(quick: bool) -> Iterator[Figure]:
 
 
 def _peak(root: Path, rows: int) -> tuple[int, str]:
-    """Bytes of the trials' processes together at their highest, and what the sweep said of sharing."""
+    """Bytes of the trials' processes together at their highest, and what the sweep said of sharing. On few rows they
+    train for many epochs: else the first would be over before the last has begun."""
+    epochs = 2 if rows > SMALL_ROWS else 300
     told = {
         "base": {
             "card": str(_files(root, rows)),
             "data": [str(root / "raw")],
             "teacher": {"training": {"epochs": 1}, "model": {"members": 1, "hidden": [16]}},
-            "student": {"training": {"epochs": 2, "batch_rows": 4096, "patience": 9}},
+            "student": {"training": {"epochs": epochs, "batch_rows": 4096, "patience": epochs}},
         },
         "space": {
             "student.training.optimizer.learning_rate": {"grid": [1e-3, 2e-3, 3e-3, 4e-3]},
@@ -80,6 +82,8 @@ def _peak(root: Path, rows: int) -> tuple[int, str]:
         raise SystemExit(f"the sweep failed with {driver.returncode}:\n{said[-4000:]}")
     found = json.loads(said.strip().splitlines()[-1])
     assert found["extra"]["sweep"]["counts"]["finished"] == AT_ONCE, found["extra"]["sweep"]["counts"]
+    if not peak:
+        raise SystemExit(f"the trials on {rows} rows never ran all at once")
     log = (root / "runs" / "memory" / "log.txt").read_text(encoding="utf-8").splitlines()
     return peak, next(line.partition("share finished ")[2] for line in log if "share finished" in line)
 
