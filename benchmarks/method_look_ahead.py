@@ -28,7 +28,8 @@ def quadratic(spec: OptimizerSpec) -> float:
     rates, moments = torch.tensor([spec.learning_rate], dtype=torch.float64), ours.init(theta)
     for _ in range(10):
         theta, moments = ours.update(theta, {"x": 0.1 * normal(1, SIZE)}, moments, rates)
-    scale, decay = ours.preconditioner(theta, {"x": 0.1 * normal(1, SIZE)}, moments, rates)
+    preconditioner = ours.preconditioner(theta, {"x": 0.1 * normal(1, SIZE)}, moments, rates)
+    scale, decay = preconditioner.scale, preconditioner.decay
     axes, _ = torch.linalg.qr(normal(SIZE, SIZE))
     root = scale["x"][0].rsqrt()
     hessian = root[:, None] * (axes * torch.linspace(0.01, 1.5, SIZE, dtype=torch.float64)) @ axes.T * root
@@ -38,7 +39,7 @@ def quadratic(spec: OptimizerSpec) -> float:
         shrunk = position if decay is None else position - decay["x"] * position
         position = shrunk - scale["x"] * (position @ hessian + ratio @ along)
     (expected,) = torch.autograd.grad((position * v).sum(), ratio)
-    w, _ = look_ahead({"x": v}, (scale, decay), lambda d: {"x": d["x"] @ hessian}, STEPS)  # type: ignore[arg-type]
+    w, _ = look_ahead({"x": v}, preconditioner, lambda d: {"x": d["x"] @ hessian}, STEPS)
     return relative(-(w["x"] @ along.T)[0], expected)
 
 
