@@ -33,7 +33,7 @@ def kills(quick: bool) -> Iterator[Figure]:
         told = {"base": SMALL, "space": SPACE, "trials": TRIALS, **how}
         with tempfile.TemporaryDirectory() as root:
             calm = sweep(root, "calm", told)
-            found = _Struck(Path(root), told, {t["name"]: t["value"] for t in calm.told["trials"]}, calm.wall)
+            found = _Struck(Path(root), told, {t["name"]: t["value"] for t in calm.told["trials"]})
             found.run(3 if quick else KILLS)
         wrong = [*found.faults, *([] if kind != "random" else found.different)]
         context = {
@@ -47,10 +47,10 @@ def kills(quick: bool) -> Iterator[Figure]:
 
 class _Struck:
     """Sweeps of one kind, one after another, until there were enough kills; the last one goes to its end. Every second
-    kill is at a moment of the whole command, the others at one of the `wall` seconds that trials take."""
+    kill is at a moment of the whole command, the others when one more trial is over than a random number of them."""
 
-    def __init__(self, root: Path, told: dict[str, Any], expected: dict[str, float], wall: float) -> None:
-        self.root, self.told, self.expected, self.wall = root, told, expected, wall
+    def __init__(self, root: Path, told: dict[str, Any], expected: dict[str, float]) -> None:
+        self.root, self.told, self.expected = root, told, expected
         self.kills = self.sweeps = 0
         self.over: list[int] = []
         self.faults: list[str] = []
@@ -78,9 +78,9 @@ class _Struck:
                 cwd=REPOSITORY,
                 env=environment(),
             )
-            if struck and self.kills % 2:
-                _wait_for_trials(driver, folder)
-                limit = self._dice.uniform(0.0, 1.0) * self.wall
+            if struck and self.kills % 2 and _trials_over(folder) < TRIALS:
+                _wait_for_trials(driver, folder, self._dice.randrange(TRIALS))
+                limit = self._dice.uniform(0.0, 0.1)
             else:
                 limit = self._dice.uniform(0.1, 1.0) * self._seconds if struck else 600.0
             try:
@@ -102,7 +102,7 @@ class _Struck:
         driver.send_signal(signal.SIGKILL)
         driver.wait()
         self.kills += 1
-        self.over.append(len(list((folder / "trials").glob("t-*/v*/manifest.json"))))
+        self.over.append(_trials_over(folder))
         _, alive = psutil.wait_procs(left, timeout=30)
         for process in alive:
             process.kill()
@@ -120,11 +120,12 @@ class _Struck:
             self.different.append(f"{name}: another leaderboard than the undisturbed one")
 
 
-def _wait_for_trials(driver: subprocess.Popen[bytes], folder: Path) -> None:
-    """Until this driver has begun a trial; one that finds all trials finished ends without."""
-    began = time.time()
-    while driver.poll() is None:
-        asked = (folder / "asked").glob("t-*.json")
-        if any(path.stat().st_mtime >= began for path in asked if path.exists()):
-            return
-        time.sleep(0.05)
+def _wait_for_trials(driver: subprocess.Popen[bytes], folder: Path, number: int) -> None:
+    """Until more than so many trials are over, and one more than there were, or the driver has ended."""
+    least = max(number, _trials_over(folder)) + 1
+    while driver.poll() is None and _trials_over(folder) < min(least, TRIALS):
+        time.sleep(0.01)
+
+
+def _trials_over(folder: Path) -> int:
+    return len(list((folder / "trials").glob("t-*/v*/manifest.json")))
