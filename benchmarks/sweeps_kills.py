@@ -62,7 +62,8 @@ class _Struck:
         while self.kills < kills:
             name = f"struck{self.sweeps}"
             self.sweeps += 1
-            while (results := self._once(name, struck=self.kills < kills)) is None:
+            before = len(self.over)  # a sweep is struck once at most after its last trial
+            while (results := self._once(name, struck=self.kills < kills and TRIALS not in self.over[before:])) is None:
                 pass
             self._check(name, results)
 
