@@ -14,8 +14,9 @@ from tgeokd_ray.config.sweep import Sweep
 from tgeokd_ray.events import Silent
 from tgeokd_ray.pipeline.sweep_board import Board
 from tgeokd_ray.pipeline.sweep_journal import Journal, Trial, trial_name
-from tgeokd_ray.pipeline.sweep_trial import Trials, Unit
+from tgeokd_ray.pipeline.sweep_trial import Trials, Unit, refused
 from tgeokd_ray.pipeline.sweep_units import proposals, total_of
+from tgeokd_ray.training.data import DirectSource
 
 SPACE = {
     "rule": {"choice": ["labels", "constant"]},
@@ -111,3 +112,22 @@ def test_what_a_stopped_trial_told_an_earlier_driver_is_a_gap_in_its_curve(tmp_p
     assert found is not None
     assert (found.status, found.value, found.epochs, found.curve) == ("stopped", 0.4, 4, (None, None, 0.5, 0.4))
     assert board.curves == {}, "no rung is judged by a curve with gaps"
+
+
+def test_a_trial_that_an_older_process_ended_first_is_not_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trials = Trials(Job(card="synthetic_ctr"), "c", "table", "logits", tmp_path, epochs=4)
+    point: Point = {"rule": "labels"}
+    told: list[Any] = []
+    first = over(point, 0.75, {})
+
+    def beaten(*_: object) -> list[Trial]:
+        Journal(tmp_path).keep(first)  # and its folder of checkpoints goes, under this process's feet
+        return [refused(point, FileNotFoundError("checkpoints"))]
+
+    monkeypatch.setattr(Trials, "_outcomes", beaten)
+    trials(Unit((point,)), told.append, DirectSource())
+    assert Journal(tmp_path).known() == {first.name: first}
+    assert len(list(tmp_path.glob(f"trials/{first.name}/v*"))) == 1
+    assert told == [{"epoch": 4, "value": 0.75}]
