@@ -85,9 +85,13 @@ class _Sweep:
                 stderr=said,
                 cwd=REPOSITORY,
             )
-            self._watch(driver)
-            said.seek(0)
-            if driver.wait(LIMIT_SECONDS):
+            try:
+                self._watch(driver)
+                driver.wait(LIMIT_SECONDS)
+            finally:
+                driver.kill()  # nothing to do where it has ended
+            if driver.returncode:
+                said.seek(0)
                 raise SystemExit(f"the sweep {self.name} failed:\n{said.read()[-4000:]}")
             out.seek(0)
             found: dict[str, Any] = json.load(out)

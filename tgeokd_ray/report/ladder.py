@@ -50,7 +50,7 @@ def ladder_table(ladder: Mapping[str, Any], console: Console) -> None:
 
 def knee_told(ladder: Mapping[str, Any]) -> str:
     """Which size is enough, and by which rule."""
-    rung = next((one for one in ladder["rungs"] if one["size"] == ladder["knee"]), None)
+    rung = _knee(ladder)
     if rung is None:
         return f"none: {measure(ladder['metric'])} is undefined on valid"
     rule = "the best on valid; several seeds would say which smaller one is as good"
@@ -61,12 +61,16 @@ def knee_told(ladder: Mapping[str, Any]) -> str:
 
 def for_the_card(ladder: Mapping[str, Any]) -> str | None:
     """What makes the knee a student of the card, None where one seed alone has said which it is."""
-    rung = next((one for one in ladder["rungs"] if one["size"] == ladder["knee"]), None)
+    rung = _knee(ladder)
     if rung is None or ladder["seeds"] < 2:
         return None
     model = rung["model"]
     told = f"kind: {model['kind']}, hidden: {list(model['hidden'])}, embedding: {model['embedding']}"
     return f"students: {{recommended: {{{told}}}}}, trained by --set student.model=recommended"
+
+
+def _knee(ladder: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    return next((one for one in ladder["rungs"] if one["size"] == ladder["knee"]), None)
 
 
 def described(model: Mapping[str, Any]) -> str:

@@ -17,12 +17,14 @@ PIXELS = "pixels"
 class ImageKind:
     """A format whose rows are images: channels, height and width of one, and how many values each label column has, in
     the order of the columns. A row's label, less the `first` one, is the place of its class in the card's `classes`.
+    Files end in `suffix`; there are none where the rows come with a package.
     """
 
     channels: int
     height: int
     width: int
     labels: Mapping[str, int]
+    suffix: str = ""
     first: int = 0
 
     @property
@@ -42,10 +44,10 @@ class ImageKind:
 
 
 IMAGES: Mapping[str, ImageKind] = {
-    "cifar10": ImageKind(3, 32, 32, {"label": 10}),
-    "cifar100": ImageKind(3, 32, 32, {"coarse": 20, "fine": 100}),
+    "cifar10": ImageKind(3, 32, 32, {"label": 10}, ".bin"),
+    "cifar100": ImageKind(3, 32, 32, {"coarse": 20, "fine": 100}, ".bin"),
     "digits": ImageKind(1, 8, 8, {"label": 10}),
-    **{f"imagenet{side}": ImageKind(3, side, side, {"label": 1000}, first=1) for side in (16, 32, 64)},
+    **{f"imagenet{side}": ImageKind(3, side, side, {"label": 1000}, ".npz", first=1) for side in (16, 32, 64)},
 }
 
 

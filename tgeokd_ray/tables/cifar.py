@@ -19,7 +19,6 @@ from tgeokd_ray.tables.card_images import IMAGES, PIXELS, ImageKind
 from tgeokd_ray.tables.cards import LABEL, ROW, Card
 from tgeokd_ray.tables.findings import Findings, file_error
 
-BINARY = ("cifar10", "cifar100")
 PIECE_ROWS = 4096
 _GZIP = b"\x1f\x8b"
 _FIX = "get the file again, or correct format.kind in the card"

@@ -12,15 +12,18 @@ import pyarrow as pa
 
 from tgeokd_ray.errors import Problem
 from tgeokd_ray.tables import arff
+from tgeokd_ray.tables.card_images import IMAGES
 from tgeokd_ray.tables.cards import Card
 from tgeokd_ray.tables.cells import Cells
-from tgeokd_ray.tables.cifar import BINARY, cifar_frames
+from tgeokd_ray.tables.cifar import cifar_frames
 from tgeokd_ray.tables.columnar import columnar_pieces
 from tgeokd_ray.tables.delimited import PIECE_BLOCKS, PIECE_ROWS, Marks, Unsure, cut, in_pieces
 from tgeokd_ray.tables.findings import Findings, file_error
 from tgeokd_ray.tables.headers import check_names, file_columns
 from tgeokd_ray.tables.imagenet import npz_frames
 from tgeokd_ray.tables.streams import BUFFER, TextBytes
+
+_OF_IMAGES = {".bin": cifar_frames, ".npz": npz_frames}  # by how files end
 
 
 def read_frames(card: Card, path: Path, labels: bool = True) -> Iterator[pa.Table]:
@@ -33,7 +36,7 @@ def read_frames(card: Card, path: Path, labels: bool = True) -> Iterator[pa.Tabl
     """
     given = 0
     if card.image is not None:
-        yield from (cifar_frames if card.format.kind in BINARY else npz_frames)(card, path, labels)
+        yield from _OF_IMAGES[IMAGES[card.format.kind].suffix](card, path, labels)
         return
     if card.format.kind in ("csv", "tsv"):
         try:

@@ -8,14 +8,13 @@ from glob import glob, has_magic
 from pathlib import Path
 
 from tgeokd_ray.errors import ConfigError, DataError, Problem
+from tgeokd_ray.tables.card_images import IMAGES
 from tgeokd_ray.tables.cards import Card
 from tgeokd_ray.tables.validation import did_you_mean
 
 _TEXT = (".csv", ".tsv", ".txt", ".data")
-_BINARY = (".bin",)
 _SUFFIXES = {"csv": _TEXT, "tsv": _TEXT, "arff": (".arff",), "parquet": (".parquet", ".pq")}
-_SUFFIXES |= {"cifar10": _BINARY, "cifar100": _BINARY}
-_SUFFIXES |= dict.fromkeys(("imagenet16", "imagenet32", "imagenet64"), (".npz",))
+_SUFFIXES |= {kind: (form.suffix,) for kind, form in IMAGES.items() if form.suffix}
 
 
 def expand_files(card: Card, data: Sequence[str | Path]) -> list[Path]:
