@@ -1,6 +1,7 @@
-"""Images: what a live teacher gives over stored logits under augmentation and costs, and how fast CIFAR is encoded.
+"""Images: what a live teacher gives over stored logits under augmentation and costs, how fast CIFAR is encoded, and how
+fast the networks of the cards train and score.
 
-python benchmarks/images.py [teacher encode] [--quick] [--json]
+python benchmarks/images.py [teacher encode pace] [--quick] [--json]
 
 On made-up images in CIFAR's form (`image_rows`), or with TGEOKD_CIFAR10 naming a folder of the real files on the first
 of their rows. One thread.
@@ -51,6 +52,25 @@ SETTINGS = [
     "distill.channel=off",
     "distill.fusion={every: 16, batch_rows: 128}",
 ]
+# The teacher's and the student's of the cards of CIFAR, and those of ImageNet in images of 32 x 32.
+NETWORKS = {
+    "resnet56": "{kind: resnet, depth: 56, width: 1}",
+    "resnet20": "{kind: resnet, depth: 20, width: 1}",
+    "wrn28x2": "{kind: wrn, depth: 28, width: 2}",
+    "wrn16x1": "{kind: wrn, depth: 16, width: 1}",
+}
+AS_THE_CARDS = [
+    "teacher.model.dropout=0",
+    "teacher.model.members=1",
+    "teacher.training={epochs: 2, batch_rows: 128, patience: 9, augment: crop_flip}",
+    "student.training={epochs: 2, batch_rows: 128, patience: 9, augment: crop_flip, exact_sums: false}",
+    "teacher.training.optimizer={kind: momentum, learning_rate: 0.1}",
+    "student.training.optimizer={kind: momentum, learning_rate: 0.1}",
+    "distill.constants=[0.5]",
+    "distill.rule=tgeo_one_step",
+    "distill.channel=off",
+    "distill.fusion={every: 16, batch_rows: 128}",
+]
 
 
 def teacher(quick: bool) -> Iterator[Figure]:
@@ -95,6 +115,26 @@ def encoding(quick: bool) -> Iterator[Figure]:
     yield Figure("images.bytes_per_row", stored / (rows + 500), "bytes", "reported", None, context=told)
 
 
+def pace(quick: bool) -> Iterator[Figure]:
+    """Images of 32 x 32 per second of one thread through each network: trained as a teacher, as a student on labels
+    and with a constant side by side, and scored. What recipes compute the hours of studies from."""
+    for name, model in NETWORKS.items():
+        with tempfile.TemporaryDirectory() as place:
+            card = _files(Path(place), 800 if quick else 2000, 200)
+            options = {"card": str(card), "data": [place], "root": f"{place}/root", "device": "cpu"}
+            models = [f"{who}.model={model}" for who in ("teacher", "student")]
+            job, own = resolve(options, settings=[*models, *AS_THE_CARDS])
+            results, _ = run_job(job, own, Place(local=True), Silent())
+        rates = {model["name"]: model["rows_per_second"] for model in results["models"]}
+        seconds = next(stage["seconds"] for stage in results["stages"] if stage["name"] == "precompute")
+        scored = sum(results["table"]["rows"][split] for split in ("train", "outer", "valid", "test"))
+        told = {"teacher": rates["teacher"], "student": rates["labels"], "score": scored / seconds}
+        for what, value in told.items():
+            yield Figure(
+                f"images.pace.{name}.{what}", value, "images/s", "reported", None, context={"reason": "reported"}
+            )
+
+
 def _files(place: Path, train: int, test: int) -> Path:
     """The card of two files in this folder, made up or cut from real ones."""
     real = os.environ.get("TGEOKD_CIFAR10")
@@ -110,4 +150,4 @@ def _files(place: Path, train: int, test: int) -> Path:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    main(__doc__ or "", {"teacher": teacher, "encode": encoding})
+    main(__doc__ or "", {"teacher": teacher, "encode": encoding, "pace": pace})

@@ -2,10 +2,11 @@
 
 python benchmarks/study_cost.py datasets/studies/criteo.yaml ... [--periods 8,1,1] [--teacher 9600] [--student 17000]
 
-Rows are those of the published copy (`checks.rows` of the card), students those of the study's own plan. The rates are
-of docs/performance.md, for networks of 400-400-400 on 39 columns in fp32, one at a time: smaller ones take less, and
-so do packs and runs that stop early. A rule with outer steps of its own counts as one run, which it is not. For a card
-whose splits are by time, --periods says how the rows are spread over its periods.
+Rows are those of the published copy (`checks.rows` and `checks.total` of the card), students those of the study's own
+plan. The rates are of docs/performance.md, for networks of 400-400-400 on 39 columns in fp32, one at a time: smaller
+ones take less, and so do packs and runs that stop early. Images have networks of their own, whose rates must be named
+(`images.py pace encode`). A rule with outer steps of its own counts as one run, which it is not. For a card whose
+splits are by time, --periods says how the rows are spread over its periods.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ class Cost:
     total: int
     students: float
     job: Job
+    images: bool = False
 
     def cell(self, rates: Rates) -> float:
         """CPU hours of one seed: the teacher, its logits, and every student, evaluated on valid in each epoch."""
@@ -75,23 +77,28 @@ class Cost:
 
 
 def cost_of(path: Path, periods: Sequence[float] = ()) -> Cost:
-    """What the study in the file comes to. SystemExit unless it is of one whole table of tabular rows."""
+    """What the study in the file comes to. SystemExit unless it is of one whole table with published counts."""
     study = read_study_file(path)
     (table,) = [whole_of(name) for name in study.datasets or ()] if len(study.datasets or ()) == 1 else [None]
     if table is None:
         sys.exit(f"{path}: not a study of one whole table")
     card = load_card(DATASETS / f"{table}.yaml")
-    if card.image is not None:
-        sys.exit(f"{path}: docs/performance.md has no rate of networks of images")
     cell = StudyCell("", "", study.rules or (), settings=study.set, grid=read_grid(study.grid or "full"))
     options = {"card": str(DATASETS / f"{table}.yaml"), "data": ["file"]}
     job, _ = resolve(options, settings=cell.settings_for(len(card.label.classes)))
-    if not card.checks.rows:
+    if not published(card):
         sys.exit(f"{path}: the card {table} does not say how many rows a published copy has (checks.rows)")
     rows = rows_of(card, periods)
     seeds = study.seeds or 3
-    total = sum(card.checks.rows.values())
-    return Cost(study.name or path.stem, seeds, rows, total, _students(study, cell, job, card), job)
+    total = sum(published(card).values())
+    return Cost(
+        study.name or path.stem, seeds, rows, total, _students(study, cell, job, card), job, card.image is not None
+    )
+
+
+def published(card: Card) -> dict[str, int]:
+    """Rows of the published copy by pattern: of all files together where the card says so, else of each."""
+    return {**card.checks.rows, **card.checks.total}
 
 
 def rows_of(card: Card, periods: Sequence[float] = ()) -> dict[str, float]:
@@ -102,11 +109,11 @@ def rows_of(card: Card, periods: Sequence[float] = ()) -> dict[str, float]:
         for split, share in ({target: 1.0} if isinstance(target, str) else target).items():
             found[split] += rows * share  # type: ignore[assignment]
 
-    total = sum(card.checks.rows.values())
+    total = sum(published(card).values())
     if rules["kind"] == "hash":
         add(total, rules["parts"])
     elif rules["kind"] == "file":
-        for file, rows in card.checks.rows.items():
+        for file, rows in published(card).items():
             name = file.removesuffix("*")
             add(rows, next(target for pattern, target in rules["files"] if fnmatchcase(name, pattern)))
     elif len(periods) == len(rules.get("periods", ())):
@@ -143,11 +150,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("studies", nargs="+", type=Path, metavar="STUDY.yaml")
     parser.add_argument("--periods", default="", help="Weights of the periods of a card that splits by time: 8,1,1.")
     for name, value in vars(Rates()).items():
-        parser.add_argument(f"--{name}", type=float, default=value, help=f"Rows per CPU-second. [default: {value:,}]")
+        parser.add_argument(f"--{name}", type=float, help=f"Rows per CPU-second. [default for tables: {value:,}]")
     options = parser.parse_args(argv)
-    rates = Rates(options.encode, options.teacher, options.student, options.score)
+    named = {name: given for name in vars(Rates()) if (given := getattr(options, name)) is not None}
     periods = [float(part) for part in options.periods.split(",") if part]
-    lines = [line(cost_of(path, periods), rates) for path in options.studies]
+    lines = []
+    for path in options.studies:
+        cost = cost_of(path, periods)
+        if cost.images and len(named) < len(vars(Rates())):
+            sys.exit(f"{path}: networks of images have other rates; name all of {', '.join(vars(Rates()))}")
+        lines.append(line(cost, Rates(**named)))
     print("\n".join([f"| {' | '.join(HEADINGS)} |", f"|{'---|' * len(HEADINGS)}", *lines]))
 
 

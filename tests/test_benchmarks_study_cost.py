@@ -46,11 +46,27 @@ def test_files_and_periods_send_rows_to_their_splits() -> None:
 
 @pytest.mark.parametrize(
     ("name", "what"),
-    [("full", "not a study of one"), ("cifar10", "no rate of networks of images"), ("hil_power", "how many rows")],
+    [
+        ("full", "not a study of one"),
+        ("cifar10", "name all of encode"),
+        ("hil_power", "how many rows"),
+    ],
 )
 def test_what_cannot_be_computed_is_refused(name: str, what: str) -> None:
     with pytest.raises(SystemExit, match=what):
         study_cost.main([str(STUDIES / f"{name}.yaml")])
+
+
+def test_images_are_counted_by_the_files_together_and_need_rates_of_their_own() -> None:
+    cost = study_cost.cost_of(STUDIES / "cifar10.yaml")
+    assert (cost.total, cost.rows["teacher"], cost.rows["test"]) == (60_000, 22_500, 10_000)
+    # Labels, seven constants, two rules, a run that learns a ratio, three candidates.
+    assert cost.students == 1 + 7 + 2 + 3.34 + 3
+    learned, valid, test = 24_500, 3_000, 10_000
+    seconds = 22_500 * 240 / 1e4 + (learned + valid + test) / 5e4
+    seconds += cost.students * (240 * learned / 2e4 + (240 * valid + test) / 5e4)
+    assert cost.cell(RATES) == pytest.approx(seconds / 3600)
+    assert study_cost.cost_of(STUDIES / "imagenet32.yaml").total == 1_331_167
 
 
 def test_the_document_has_what_the_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
