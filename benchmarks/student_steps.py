@@ -48,7 +48,8 @@ DISTILLED = {"kind": "constant", "value": 0.5}
 
 @dataclass(frozen=True)
 class Student:
-    """What a student is: its network, the table's rows V, how they move, its rule with M teachers (0 or 1)."""
+    """What a student is: its network, the table's rows V, how they move, its rule with M teachers (0 or 1). An `exact`
+    one is in float64."""
 
     model: str = "dnn"
     num_ids: int = 200_000
@@ -58,6 +59,7 @@ class Student:
     look_ahead: int = 1
     hypergradient: str = "split"
     compile: bool = False
+    exact: bool = False
 
     @property
     def num_teachers(self) -> int:
@@ -68,12 +70,15 @@ class Student:
         module = build(dict(MODELS[self.model]), **_columns(self.num_ids), generator=torch.Generator().manual_seed(0))
         assert isinstance(module, Network)
         worker, teachers = worker or LocalWorker(), self.num_teachers
-        module, rates = module.to(worker.device), torch.tensor([RATE, 3e-3], dtype=torch.float64, device=worker.device)
+        module = module.to(worker.device, torch.float64 if self.exact else None)
+        rates = torch.tensor([RATE, 3e-3], dtype=torch.float64, device=worker.device)
         problem = Problem(
             module=module,
             rule=RulePack.of([build_rule(**dict(self.rule))]),
             temperature=1.0,
-            class_means=(torch.eye(2).expand(teachers, 2, 2) * 0.6 + 0.2).to(worker.device),
+            class_means=(torch.eye(2).expand(teachers, 2, 2) * 0.6 + 0.2).to(
+                rates if self.exact else module.head.weight
+            ),
             autocast=torch.bfloat16 if self.bf16 else None,
             fast=compiled(module) if self.compile else None,
         )
@@ -88,6 +93,7 @@ class Student:
             hypergradient=self.hypergradient,
             look_ahead=self.look_ahead,
             windowed=True,
+            fixed_window=worker.size == 1 and worker.device.type != "cpu",
         )
 
     def start(self, step: Step) -> State:
@@ -95,7 +101,10 @@ class Student:
         keep_freed_memory()
         theta = stack([step.problem.module])
         device = step.worker.device
-        omega = {n: v.to(device) for n, v in step.problem.rule.init((0,), 2, self.num_teachers).items()}
+        omega = {
+            n: v.to(device, torch.float64 if self.exact else None)
+            for n, v in step.problem.rule.init((0,), 2, self.num_teachers).items()
+        }
         none = torch.zeros(1, dtype=torch.int64, device=device)
         return State(
             theta=theta,

@@ -127,7 +127,7 @@ def test_a_window_of_a_dense_table(look_ahead: int, outer) -> None:  # type: ign
 def test_a_run_takes_a_window_where_its_table_is_large(small, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     """12 ids and two columns: batches of five rows cannot name them all. Bits stay without clipping."""
     taken = []
-    monkeypatch.setattr(steps, "window", lambda *a: taken.append(a) or windows.window(*a))
+    monkeypatch.setattr(steps, "window", lambda *a, **k: taken.append(a) or windows.window(*a, **k))
     spec = small.spec(epochs=1, batch_rows=5, fusion=Fusion(every=2, batch_rows=5, warm_up=0.0))
     (found,) = run(spec)
     assert len(taken) == 120

@@ -103,7 +103,7 @@ def _without_means(points: Points) -> Tensor:
     """`_label_aligned` without what needs Tbar: four of S, then five columns of M."""
     whole, num_teachers = _label_aligned(points), points.num_teachers
     of_teachers = whole[..., 4:].reshape(*whole.shape[:-1], 8, num_teachers)
-    return torch.cat([whole[..., :4], of_teachers[..., [0, 1, 2, 3, 5], :].flatten(-2)], -1)
+    return torch.cat([whole[..., :4], of_teachers[..., :4, :].flatten(-2), of_teachers[..., 5, :]], -1)
 
 
 def _label_free(points: Points) -> Tensor:

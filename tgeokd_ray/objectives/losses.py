@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from tgeokd_ray.objectives.short_axis import log_softmax, total
+from tgeokd_ray.objectives.stacking import of_students
 
 
 class Sources(NamedTuple):
@@ -28,7 +29,7 @@ class Sources(NamedTuple):
     def take(self, students: Sequence[int]) -> Sources:
         """The sources of these students' losses."""
         each = isinstance(self.temperature, Tensor)
-        return self._replace(temperature=self.temperature[list(students)]) if each else self  # type: ignore[index]
+        return self._replace(temperature=of_students(self.temperature, students)) if each else self  # type: ignore[arg-type]
 
     @property
     def divisor(self) -> float | Tensor:

@@ -62,8 +62,8 @@ def _slopes(logits: Tensor, sources: Sources) -> tuple[Tensor, list[Tensor]]:
     """The losses' gradients by the logits [R, N, 1 + M, C], and the student's probabilities [R, N, C] at temperature 1
     and at the teachers'."""
     plain = softmax(logits)
-    target = torch.nn.functional.one_hot(sources.labels.clamp_min(0), logits.shape[-1]).to(logits.dtype)
-    labels = (plain - target) * (sources.labels >= 0).unsqueeze(-1)
+    target = sources.labels.unsqueeze(-1) == torch.arange(logits.shape[-1], device=logits.device)
+    labels = (plain - target.to(logits.dtype)) * (sources.labels >= 0).unsqueeze(-1)
     if sources.teachers is None:
         return labels.unsqueeze(-2), [plain]
     divisor = sources.divisor

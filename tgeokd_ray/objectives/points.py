@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from tgeokd_ray.objectives.short_axis import total
+from tgeokd_ray.objectives.stacking import of_students
 
 # The points that every student has for itself.
 OF_STUDENTS = ("student_logits", "gradient_products", "outer_slopes")
@@ -46,7 +47,7 @@ class Points:
     def take(self, students: Sequence[int]) -> Points:
         """What the rules of these students may look at."""
         own: dict[str, Any] = {name: getattr(self, name) for name in OF_STUDENTS}
-        return replace(self, **{name: value[list(students)] for name, value in own.items() if value is not None})
+        return replace(self, **{name: of_students(value, students) for name, value in own.items() if value is not None})
 
     @property
     def num_teachers(self) -> int:

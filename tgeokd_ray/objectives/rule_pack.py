@@ -16,6 +16,7 @@ from tgeokd_ray.objectives.losses import Sources, cross_entropy, source_losses
 from tgeokd_ray.objectives.points import Context, Points, on_covered, on_labelled, on_labels_alone
 from tgeokd_ray.objectives.rules import Given, Rule
 from tgeokd_ray.objectives.rules.rule import KD
+from tgeokd_ray.objectives.stacking import of_students
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,11 @@ class RulePack:
         return [group.rule.kind for group in self.groups if group.rule.whole_batch]
 
     @property
+    def annealed(self) -> bool:
+        """Whether any student's rule depends on how far the run is."""
+        return any(group.rule.annealed for group in self.groups)
+
+    @property
     def labels_only(self) -> bool:
         """Whether no student listens to a teacher."""
         return all(group.rule.kind == "labels" for group in self.groups)
@@ -117,7 +123,7 @@ class RulePack:
             return source_losses(student_logits, teachers, labels, temperature=temperature)
         parts, order = [], list[int]()
         for rule, students in self._by_loss().items():
-            parts.append(rule.distillation(student_logits[students], sources.take(students), context))
+            parts.append(rule.distillation(of_students(student_logits, students), sources.take(students), context))
             order += students
         hard = cross_entropy(student_logits, labels).unsqueeze(-1)
         return torch.cat([hard, _in_place(parts, order)], -1)
@@ -158,7 +164,7 @@ class RulePack:
         ]
 
     def _own_weights(self, group: Group, omega: Mapping[str, Tensor], points: Points, context: Context) -> Tensor:
-        own = {name: value[list(group.students)] for name, value in group.own(omega).items()}
+        own = {name: of_students(value, group.students) for name, value in group.own(omega).items()}
         return group.rule.weights(own, points.take(group.students), context)
 
 
@@ -176,7 +182,7 @@ def _treated(rule: Rule) -> Treated:
 def _in_place(parts: Sequence[Tensor], order: Sequence[int]) -> Tensor:
     """Values of the students in `order` as those of the pack in its own."""
     back = sorted(range(len(order)), key=order.__getitem__)
-    return torch.cat(list(parts))[back]
+    return of_students(torch.cat(list(parts)), back)
 
 
 def _on_rows(weights: Tensor, kind: Treated, points: Points, covered: Tensor, context: Context) -> Tensor:

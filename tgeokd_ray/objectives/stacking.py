@@ -54,6 +54,14 @@ def apply(
     return outputs
 
 
+def of_students(value: Tensor, students: Sequence[int]) -> Tensor:
+    """The part [r, ...] of these students of a pack's [R, ...], in this order; the value itself where that is all.
+
+    Piece by piece: a list as an index would be sent to the device, and waited for."""
+    places = list(students)
+    return value if places == list(range(value.shape[0])) else torch.stack([value[place] for place in places])
+
+
 def affine(parts: Sequence[Tensor], weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`x W^T + b` for features x that come in parts side by side, without putting them together.
 

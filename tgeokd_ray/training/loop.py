@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -28,7 +28,7 @@ from tgeokd_ray.training.ratios import snapshot_every
 from tgeokd_ray.training.spec import RunSpec
 from tgeokd_ray.training.spread import means
 from tgeokd_ray.training.state import State
-from tgeokd_ray.training.steps import Step
+from tgeokd_ray.training.steps import Step, Taken, as_it_is
 from tgeokd_ray.training.worker import Worker
 
 SCALARS = ("auc", "nll", "accuracy", "macro_f1", "average_precision")
@@ -36,7 +36,10 @@ SCALARS = ("auc", "nll", "accuracy", "macro_f1", "average_precision")
 
 @dataclass
 class Loop:
-    """Trains `pack` from `state` to its end on one worker; every worker calls it with its own part of the data."""
+    """Trains `pack` from `state` to its end on one worker; every worker calls it with its own part of the data.
+
+    `quick` gives a quicker way to take a step, where there is one.
+    """
 
     pack: Pack
     step: Step
@@ -47,11 +50,12 @@ class Loop:
     log: MetricsLog
     progress: Progress
     profile: Profile | None = None
+    quick: Callable[[Step], Taken] = as_it_is
     _saved: float = field(default_factory=time.monotonic)
     _clock: float | None = None
     _seconds: float = 0.0
     _steps: int = 0
-    _current: tuple[tuple[int, ...], Step, Dropout] | None = None
+    _current: tuple[tuple[int, ...], Step, Taken, Dropout] | None = None
 
     @property
     def spec(self) -> RunSpec:
@@ -96,9 +100,9 @@ class Loop:
                     return None
                 rows = self.data.taught(rows, state.epoch, self.worker.device)
                 outer = self._outer(state.step, total)
-            step, dropout = self._of(state)
+            _, taken, dropout = self._of(state)
             masks = self._masks(dropout, state, steps)
-            state, measures = step(state, rows, outer, state.step / total, masks)
+            state, measures = taken(state, rows, outer, state.step / total, masks)
             state = replace(state, totals={name: state.totals[name] + measures[name] for name in measures})
         if self.spec.kind == "ratios" and state.step % snapshot_every(self.spec, total) == 0:
             state = state.with_snapshot()
@@ -133,13 +137,13 @@ class Loop:
         found = evaluate(problem, state.theta, batches, self.worker, table.negative, weighted=table.has_weights)
         return [summary.results() for summary in found]
 
-    def _of(self, state: State) -> tuple[Step, Dropout]:
-        """The step and the dropout of the students that still train."""
-        if len(state.active) == state.num_students:
-            return self.step, self.dropout
-        students = tuple(state.active.tolist())
-        if self._current is None or self._current[0] != students:
-            self._current = students, self.step.take(students), self.dropout.take(students)
+    def _of(self, state: State) -> tuple[Step, Taken, Dropout]:
+        """The step of the students that still train, how it is taken, and their dropout."""
+        if self._current is None or len(self._current[0]) != len(state.active):
+            students = tuple(state.active.tolist())
+            whole = len(students) == state.num_students
+            step = self.step if whole else self.step.take(students)
+            self._current = students, step, self.quick(step), self.dropout if whole else self.dropout.take(students)
         return self._current[1:]
 
     @property

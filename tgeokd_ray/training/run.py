@@ -21,6 +21,7 @@ from tgeokd_ray.objectives.optimizers import Optimizer
 from tgeokd_ray.objectives.rule_pack import RulePack
 from tgeokd_ray.objectives.rules import build_rule
 from tgeokd_ray.objectives.stacking import stack
+from tgeokd_ray.training.captured import captured
 from tgeokd_ray.training.checkpoint import Checkpoints
 from tgeokd_ray.training.data import RunData, Source, open_data
 from tgeokd_ray.training.dropout import Dropout
@@ -34,7 +35,7 @@ from tgeokd_ray.training.profile import Profile
 from tgeokd_ray.training.reuse import joint_digest
 from tgeokd_ray.training.spec import RunSpec
 from tgeokd_ray.training.state import State
-from tgeokd_ray.training.steps import Schedule, Step
+from tgeokd_ray.training.steps import Schedule, Step, as_it_is
 from tgeokd_ray.training.worker import Worker
 
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "fp64": None}
@@ -69,7 +70,10 @@ def train_run(pack: Pack, inputs: Sequence[str], worker: Worker, source: Source,
     progress.advanced(pack.name, state.step)
     seeds = [student.seed for student in pack.students]
     dropout = Dropout(spec.model.get("dropout", 0.0), sum(spec.model.get("hidden", ())), seeds)
-    loop = Loop(pack, step, dropout, data, worker, checkpoints, log, progress, _profile(pack, worker, progress))
+    profile = _profile(pack, worker, progress)
+    # Of recorded steps a profile could not tell where their time goes.
+    quick = as_it_is if profile is not None else partial(captured, warned=partial(_slower, pack, progress))
+    loop = Loop(pack, step, dropout, data, worker, checkpoints, log, progress, profile, quick)
     state = loop.run(state)
     record = {"seconds": time.monotonic() - began, "rows_per_second": loop.rows_per_second}
     finish = finish_ratios if spec.kind == "ratios" else finish_models
@@ -111,6 +115,7 @@ def _step(pack: Pack, rule: RulePack, data: RunData, worker: Worker) -> Step:
         look_ahead=spec.fusion.look_ahead,
         micro_rows=spec.micro_rows,
         windowed=bool(optimizer.tables) or _pays(spec, data, optimizer),
+        fixed_window=worker.size == 1 and device.type != "cpu",
     )
 
 
@@ -129,6 +134,10 @@ def _profile(pack: Pack, worker: Worker, progress: Progress) -> Profile | None:
     if not pack.shared.profile or worker.rank:
         return None
     return Profile(Path(pack.shared.folder) / "profile", pack.name, partial(progress.finished, "profile"))
+
+
+def _slower(pack: Pack, progress: Progress, message: str) -> None:
+    progress.warned(f"{pack.name}: {message}")
 
 
 def _tables(module: torch.nn.Module) -> list[str]:

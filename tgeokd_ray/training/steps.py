@@ -5,7 +5,7 @@ N rows, C classes, M teachers, R students in the pack.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -29,6 +29,7 @@ from tgeokd_ray.training.window import Window, window
 from tgeokd_ray.training.worker import Worker
 
 Measures = dict[str, Tensor]
+Taken = Callable[[State, Rows, Rows | None, float, Tensor | None], tuple[State, Measures]]
 
 
 @dataclass(frozen=True)
@@ -43,10 +44,15 @@ class Schedule:
     changes: tuple[tuple[int, float], ...] = ()
 
     def __call__(self, step: int) -> Tensor:
+        changed, warmth, lowered = self.stage(step)
+        rates = self.rates if changed is None else torch.full_like(self.rates, changed)
+        return rates * warmth * 0.1**lowered
+
+    def stage(self, step: int) -> tuple[float | None, float, int]:
+        """What decides the rates: the last change, how far the warm-up is, and how often they were lowered."""
         changed = [rate for first, rate in self.changes if step >= first]
-        rates = torch.full_like(self.rates, changed[-1]) if changed else self.rates
-        rates = rates * min(1.0, (step + 1) / max(self.warm_up, 1))
-        return rates * 0.1 ** sum(step >= first for first in self.lowered)
+        warmth = min(1.0, (step + 1) / max(self.warm_up, 1))
+        return changed[-1] if changed else None, warmth, sum(step >= first for first in self.lowered)
 
     def take(self, students: Sequence[int]) -> Schedule:
         """The learning rates of these students alone."""
@@ -60,9 +66,10 @@ class Step:
     `masks` are the dropout of the inner pass; the outer loss is that of the student as it will be used, without any.
     Without parameters in the rule, or without outer rows, the outer half vanishes. Gradients, the outer gradient and
     the fusion gradient are means over all rows of all workers. If `windowed`, all of it happens on the rows of the
-    tables that the batches name, and the new state is to be settled (`window`). `hypergradient` names the way to
-    differentiate twice, `look_ahead` how many inner steps the outer gradient is pulled back through. At most
-    `micro_rows` rows are in memory with their graph at once: the gradient of a batch is gathered from its chunks.
+    tables that the batches name, in a window that may have a fixed size (`window`), and the new state is to be settled.
+    `hypergradient` names the way to differentiate twice, `look_ahead` how many inner steps the outer gradient is pulled
+    back through. At most `micro_rows` rows are in memory with their graph at once: the gradient of a batch is gathered
+    from its chunks.
     """
 
     problem: Problem
@@ -75,6 +82,7 @@ class Step:
     look_ahead: int = 1
     micro_rows: int | None = None
     windowed: bool = False
+    fixed_window: bool = False
 
     @property
     def measures(self) -> tuple[str, ...]:
@@ -107,7 +115,7 @@ class Step:
             state = state.settled()
             (num_rows,) = {state.theta[name].shape[1] for name in self.optimizer.named}
             batches = [inner] if outer is None else [inner, outer]
-            seen, (inner, *rest) = window(self.optimizer, num_rows, batches, self.worker)
+            seen, (inner, *rest) = window(self.optimizer, num_rows, batches, self.worker, fixed=self.fixed_window)
             small = seen.entered(state)
         later = rest[0] if rest else None
         if self.optimizer.tables:
@@ -218,3 +226,8 @@ class Step:
             "labelled": known.sum() / all_weight,
             **counted,
         }
+
+
+def as_it_is(step: Step) -> Taken:
+    """Take a step as it stands."""
+    return step

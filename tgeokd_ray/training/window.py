@@ -25,10 +25,15 @@ SORTED_FROM = 32
 
 @dataclass(frozen=True)
 class Window:
-    """`rows` [U], ascending, of the tables of a state, and the parts of the state that lie in them, (part, name)."""
+    """`rows` [U], ascending, of the tables of a state, and the parts of the state that lie in them, (part, name).
+
+    A window of a size that does not depend on the ids ends in repeats of its last row, which no id names: what becomes
+    of them is nothing, and `own` [U] are the places of what is written in theirs.
+    """
 
     rows: Tensor
     tables: tuple[tuple[str, str], ...]
+    own: Tensor | None = None
 
     def entered(self, state: State) -> State:
         """The state with the rows [R, U, ...] in place of the tables."""
@@ -38,7 +43,9 @@ class Window:
         """The state after a step of the whole tables along gradients [R, U, ...] that are zero outside the window."""
         spread = {name for part, name in self.tables if part == "theta"}
         whole = {
-            name: torch.zeros_like(state.theta[name]).index_copy_(1, self.rows, value) if name in spread else value
+            name: torch.zeros_like(state.theta[name]).index_copy_(1, self.rows, self._own(value))
+            if name in spread
+            else value
             for name, value in gradients.items()
         }
         theta, moments = optimizer.update(state.theta, whole, state.moments, rate)
@@ -46,22 +53,50 @@ class Window:
 
     def left(self, state: State, stepped: State) -> State:
         """The state that `stepped`, which was in the window, leads to: its rows are still to be written (`settled`)."""
-        patch = Patch(self.rows, {key: _of(stepped, key) for key in self.tables})
+        patch = Patch(self.rows, {key: self._own(_of(stepped, key)) for key in self.tables})
         return replace(_with(stepped, {key: _of(state, key) for key in self.tables}), patch=patch)
 
+    def _own(self, value: Tensor) -> Tensor:
+        """Values [R, U, ...] as they may be written: the same in every place of a row."""
+        return value if self.own is None else value.index_select(1, self.own)
 
-def window(optimizer: Optimizer, num_rows: int, batches: Sequence[Rows], worker: Worker) -> tuple[Window, list[Rows]]:
-    """The window of these batches, the same on every worker, and the batches with ids that are places in it."""
+
+def window(
+    optimizer: Optimizer, num_rows: int, batches: Sequence[Rows], worker: Worker, *, fixed: bool = False
+) -> tuple[Window, list[Rows]]:
+    """The window of these batches, the same on every worker, and the batches with ids that are places in it. One of a
+    `fixed` size, for one worker, has a place for every id of the batches, so that nobody waits to hear how many differ.
+    """
     ids = [rows.categorical for rows in batches]
+    keys = [("theta", name) for name in optimizer.named]
+    keys += [("moments", moment) for name in optimizer.named for moment in optimizer.moments_of(name)]
+    if fixed:
+        rows, own, places = sorted_window(ids)
+        return Window(rows, tuple(keys), own), _at(batches, places)
     rows = _distinct(torch.cat([part.flatten() for part in ids]), num_rows)
     if worker.size > 1:
         short = torch.int32 if num_rows < 1 << 31 else torch.int64
         rows = _distinct(torch.cat(worker.gather(rows.to(short))), num_rows)
-    keys = [("theta", name) for name in optimizer.named]
-    keys += [("moments", moment) for name in optimizer.named for moment in optimizer.moments_of(name)]
-    places = _places(rows, ids, num_rows)
-    there = [replace(batch, categorical=place) for batch, place in zip(batches, places, strict=True)]
-    return Window(rows, tuple(keys)), there
+    return Window(rows, tuple(keys)), _at(batches, _places(rows, ids, num_rows))
+
+
+def sorted_window(ids: Sequence[Tensor]) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """`rows` and `own` of a window with a place for every one of n ids, and where the ids are in it, as they come.
+
+    Nothing of it has a size that the ids decide, so that no device is waited for, and a CUDA graph can record it.
+    """
+    flat = torch.cat([part.flatten() for part in ids])
+    ordered, order = flat.sort()
+    last = torch.cat([ordered[:1] != ordered[:1], ordered[1:] != ordered[:-1]]).cumsum(0)
+    places = torch.empty_like(order).scatter_(0, order, last)
+    rows = ordered[-1:].long().repeat(len(flat)).scatter_(0, last, ordered.long())
+    own = torch.arange(len(flat), device=flat.device).minimum(last[-1:])
+    parts = torch.split(places, [part.numel() for part in ids])
+    return rows, own, [place.reshape(part.shape) for place, part in zip(parts, ids, strict=True)]
+
+
+def _at(batches: Sequence[Rows], places: Sequence[Tensor]) -> list[Rows]:
+    return [replace(batch, categorical=place) for batch, place in zip(batches, places, strict=True)]
 
 
 def _distinct(ids: Tensor, num_rows: int) -> Tensor:

@@ -20,6 +20,7 @@ class ANL(Rule):
     """
 
     kind: ClassVar[str] = "anl"
+    annealed: ClassVar[bool] = True
 
     def weights(self, omega: Mapping[str, Tensor], points: Points, context: Context) -> Tensor:
         del omega

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from tgeokd_ray.objectives.numbers import numbers
 from tgeokd_ray.objectives.options import Check, is_number, require
 from tgeokd_ray.objectives.points import Context, Points
 from tgeokd_ray.objectives.rules.rule import Rule, everywhere, level_shares, require_teacher
@@ -46,5 +47,5 @@ class Constant(Rule):
         del omega, context
         if not isinstance(self.value, tuple):
             return everywhere(level_shares(self.value, points), points)
-        weights = [max(1 - sum(self.value), 0.0), *self.value]
-        return everywhere(points.student_logits.new_tensor(weights), points)
+        weights = (max(1 - sum(self.value), 0.0), *self.value)
+        return everywhere(numbers(weights, points.student_logits), points)

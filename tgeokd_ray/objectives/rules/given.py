@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tgeokd_ray.errors import ConfigError
+from tgeokd_ray.objectives.numbers import numbers
 from tgeokd_ray.objectives.options import Check, is_number, require
 from tgeokd_ray.objectives.points import Context, Points
 from tgeokd_ray.objectives.rules.rule import Rule
@@ -53,7 +54,7 @@ class Given(Rule):
     def together(rules: Sequence[Given], points: Points) -> Tensor:
         """Weights [G, N, 1 + M] of G rules, whose students would each ask for the same few operations."""
         like = points.student_logits
-        options = like.new_tensor([(rule.mean, rule.mean + rule.shift, rule.strength) for rule in rules])
+        options = numbers(tuple((rule.mean, rule.mean + rule.shift, rule.strength) for rule in rules), like)
         mean, level, strength = options.T.reshape(3, -1, 1, 1)
         stored = [rule._stored(points) for rule in rules]
         logits = torch.stack([logits for logits, _ in stored]).to(like.dtype)

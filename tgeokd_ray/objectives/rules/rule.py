@@ -15,6 +15,7 @@ from torch import Tensor
 
 from tgeokd_ray.errors import ConfigError
 from tgeokd_ray.objectives.losses import Sources, distillation
+from tgeokd_ray.objectives.numbers import numbers
 from tgeokd_ray.objectives.options import Check, is_number
 from tgeokd_ray.objectives.points import Context, Points
 
@@ -27,7 +28,8 @@ class Rule(ABC):
 
     `additive` says that teachers come on top of the label, whose weight is the same with and without them. `needs` are
     the points that a step has to bring for it. `loss` names what stands in place of KD in `distillation`, and
-    `whole_batch` says that it compares the rows of a batch, which then cannot be taken in chunks.
+    `whole_batch` says that it compares the rows of a batch, which then cannot be taken in chunks. What is `annealed`
+    depends on how far the run is.
     """
 
     kind: ClassVar[str]
@@ -36,6 +38,7 @@ class Rule(ABC):
     needs: ClassVar[tuple[str, ...]] = ()
     loss: ClassVar[str] = KD
     whole_batch: ClassVar[bool] = False
+    annealed: ClassVar[bool] = False
 
     def init(self, seeds: Sequence[int], num_classes: int, num_teachers: int) -> dict[str, Tensor]:
         """omega {name: [R, ...]}, one student per seed; {} for a rule without parameters. ConfigError for M = 0
@@ -61,9 +64,7 @@ class Rule(ABC):
 def level_shares(level: float, points: Points) -> Tensor:
     """Weights [1 + M]: 1 - level on the labels, level / M on each teacher."""
     num_teachers = points.num_teachers
-    shares = points.student_logits.new_full((1 + num_teachers,), level / max(num_teachers, 1))
-    shares[0] = 1 - level
-    return shares
+    return numbers((1 - level, *[level / max(num_teachers, 1)] * num_teachers), points.student_logits)
 
 
 def everywhere(mixture: Tensor, points: Points) -> Tensor:
