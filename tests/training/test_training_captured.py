@@ -33,7 +33,7 @@ def again(work: Callable[[], Outcome]) -> tuple[Callable[[], None], Outcome]:
     outcome = work()
 
     def tensors(of: Outcome) -> list[Tensor]:
-        patch = [] if of.patch is None else [of.patch.rows, *of.patch.values.values()]
+        patch = [] if of.patch is None else [of.patch.rows, of.patch.own, *of.patch.values.values()]
         return [*patch, *of.measures.values()]
 
     def replay() -> None:

@@ -13,6 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from tgeokd_ray.objectives.rows import mean_square
 from tgeokd_ray.objectives.settings import OptimizerSpec
 from tgeokd_ray.objectives.updates import GAIN_EPS, Adagrad, Adam, Clock, Sgd, Update
 from tgeokd_ray.objectives.vectors import Tensors, spread
@@ -33,7 +34,7 @@ class RowwiseAdagrad:
         return value.new_zeros(*value.shape[:-1], 1)
 
     def moved(self, gradient: Tensor, before: Mapping[str, Tensor]) -> Tensors:
-        return {"second": before["second"] + gradient.square().mean(-1, keepdim=True)}
+        return {"second": before["second"] + mean_square(gradient)}
 
     def stepped(self, value: Tensor, gradient: Tensor, after: Mapping[str, Tensor], clock: Clock) -> Tensor:
         moved = gradient * (spread(clock.rate, value) / after["second"].sqrt().add_(self.spec.eps))

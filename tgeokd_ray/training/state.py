@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tgeokd_ray.objectives.rows import write
+
 Tensors = dict[str, Tensor]
 Epoch = dict[str, Any]
 ACTIVE = ("theta", "moments", "omega", "omega_moments", "totals")
@@ -21,10 +23,12 @@ SMALL_BYTES = 64 * 2**20  # copied in a few hundredths of a second, and nobody's
 class Patch:
     """What a step has changed of a table but not yet written there: the new values of `rows` [U] of parts of a state,
     by `(part, name)`, [A, U, ...] each. Writing them twice changes nothing, so that a step may be interrupted anywhere.
+    `own` [U] are the places that are written where a row comes more than once (`window`).
     """
 
     rows: Tensor
     values: Mapping[tuple[str, str], Tensor]
+    own: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ class State:
         if self.patch is None:
             return self
         for (part, name), values in self.patch.values.items():
-            getattr(self, part)[name].index_copy_(1, self.patch.rows, values)
+            write(getattr(self, part)[name], self.patch.rows, values, self.patch.own)
         return replace(self, patch=None)
 
     def flat(self) -> Tensors:

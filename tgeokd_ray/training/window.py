@@ -16,6 +16,7 @@ from torch import Tensor
 
 from tgeokd_ray.feed.batches import Rows
 from tgeokd_ray.objectives.optimizers import Optimizer
+from tgeokd_ray.objectives.rows import selected, write
 from tgeokd_ray.training.state import Patch, State, Tensors
 from tgeokd_ray.training.worker import Worker
 
@@ -37,28 +38,21 @@ class Window:
 
     def entered(self, state: State) -> State:
         """The state with the rows [R, U, ...] in place of the tables."""
-        return _with(state, {key: _of(state, key).index_select(1, self.rows) for key in self.tables})
+        return _with(state, {key: selected(_of(state, key), self.rows) for key in self.tables})
 
     def moved(self, state: State, gradients: Tensors, optimizer: Optimizer, rate: Tensor) -> State:
         """The state after a step of the whole tables along gradients [R, U, ...] that are zero outside the window."""
-        spread = {name for part, name in self.tables if part == "theta"}
-        whole = {
-            name: torch.zeros_like(state.theta[name]).index_copy_(1, self.rows, self._own(value))
-            if name in spread
-            else value
-            for name, value in gradients.items()
-        }
+        whole = dict(gradients)
+        for name in {name for part, name in self.tables if part == "theta"}:
+            whole[name] = torch.zeros_like(state.theta[name])
+            write(whole[name], self.rows, gradients[name], self.own)
         theta, moments = optimizer.update(state.theta, whole, state.moments, rate)
         return replace(state, theta=theta, moments=moments, step=state.step + 1)
 
     def left(self, state: State, stepped: State) -> State:
         """The state that `stepped`, which was in the window, leads to: its rows are still to be written (`settled`)."""
-        patch = Patch(self.rows, {key: self._own(_of(stepped, key)) for key in self.tables})
+        patch = Patch(self.rows, {key: _of(stepped, key) for key in self.tables}, self.own)
         return replace(_with(stepped, {key: _of(state, key) for key in self.tables}), patch=patch)
-
-    def _own(self, value: Tensor) -> Tensor:
-        """Values [R, U, ...] as they may be written: the same in every place of a row."""
-        return value if self.own is None else value.index_select(1, self.own)
 
 
 def window(

@@ -1,0 +1,157 @@
+"""Rows of tables: read, added up and written in the way that is quickest on the device.
+
+N ids or places, V rows of a table, U of a window, D numbers a row, R students in the pack. Reading and adding up are
+each other's adjoint, and may be differentiated as often as one likes, in reverse and in forward mode.
+"""
+
+from __future__ import annotations
+
+import warnings
+from functools import cache
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def read(table: Tensor, ids: Tensor) -> Tensor:
+    """The rows [..., D] of a table [V, D] at ids [...], int32 or int64.
+
+    On a CPU the backward pass of torch's embedding takes eight times as long as that of index_select, and the latter
+    twice as long with int32 ids as with int64 ones, which cost nothing beside it.
+    """
+    if table.device.type == "cpu":
+        index = ids.flatten().long() if torch.is_grad_enabled() else ids.flatten()
+        return table.index_select(0, index).reshape(*ids.shape, table.shape[1])
+    if kernels(table) is None:
+        return torch.nn.functional.embedding(ids, table)
+    found: Tensor = _read(table, ids.flatten())
+    return found.reshape(*ids.shape, table.shape[1])
+
+
+def added(values: Tensor, places: Tensor, num_rows: int) -> Tensor:
+    """Rows [N, D] added up by place [N] into [num_rows, D], on a GPU in an order that the places fix."""
+    if values.device.type == "cpu":
+        return values.new_zeros(num_rows, values.shape[1]).index_add_(0, places, values)
+    if kernels(values) is None:
+        total: Tensor = torch.ops.aten.embedding_dense_backward(values, places, num_rows, -1, False)
+        return total
+    found: Tensor = _added(values, places, num_rows)
+    return found
+
+
+def selected(tables: Tensor, rows: Tensor) -> Tensor:
+    """The rows [R, U, D] that all of R tables [R, V, D] have at `rows` [U]."""
+    if kernels(tables) is None:
+        return tables.index_select(1, rows)
+    return torch.stack([read(table, rows) for table in tables])
+
+
+def write(tables: Tensor, rows: Tensor, values: Tensor, own: Tensor | None) -> None:
+    """Write values [R, U, D] in place into the rows [U] of R tables [R, V, D].
+
+    Where a row comes more than once, `own` [U] is the one place of each whose value is written; None: no row does.
+    """
+    found = kernels(tables)
+    if found is None:
+        tables.index_copy_(1, rows, values if own is None else values.index_select(1, own))
+        return
+    own = torch.arange(len(rows), device=rows.device) if own is None else own
+    for table, value in zip(tables, values, strict=True):
+        found.write(table, rows, value, own)
+
+
+def mean_square(values: Tensor) -> Tensor:
+    """The mean of squares along the last axis, [..., D] to [..., 1]."""
+    found = kernels(values)
+    if found is None:
+        return values.square().mean(-1, keepdim=True)
+    mean: Tensor = found.mean_square(values.reshape(-1, values.shape[-1]))
+    return mean.reshape(*values.shape[:-1], 1)
+
+
+def kernels(like: Tensor) -> Any:
+    """Our kernels for the device of a tensor, or None: torch's own operations then."""
+    return _kernels(like.device) if like.device.type == "cuda" else None
+
+
+@cache
+def _kernels(device: torch.device) -> Any:
+    """Triton comes with torch for CUDA on Linux. What its compiler makes of the kernels for this device is tried once:
+    where it fails, or says something else than torch, they are not used."""
+    if find_spec("triton") is None:
+        return None
+    from tgeokd_ray.objectives import row_kernels
+
+    try:
+        wrong = disagreement(row_kernels, device)
+    except Exception as error:  # a compiler fails in many ways
+        wrong = f"{type(error).__name__}: {error}".splitlines()[0]
+    if wrong is None:
+        return row_kernels
+    warnings.warn(f"rows of tables are read by torch, which is slower: our kernels fail here ({wrong})", stacklevel=2)
+    return None
+
+
+def disagreement(kernels: Any, device: torch.device) -> str | None:
+    """Where kernels differ from torch's operations on a few rows, or None."""
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randn(1000, 3, generator=generator, dtype=torch.float64).to(device)
+    places = torch.randint(0, 7, (1000,), generator=generator).mul_(2).to(device)
+    table, rows = values[:16].clone(), torch.tensor([1, 4, 4], device=device)
+    expected = table.index_copy(0, rows[:2], values[:2])
+    kernels.write(table, rows, values[:3], torch.tensor([0, 1, 1], device=device))
+    found = {
+        "write": (table, expected),
+        "gather": (kernels.gather(table, places.int()), expected.index_select(0, places)),
+        "add": (kernels.add(values, places, 16), values.new_zeros(16, 3).index_add_(0, places, values)),
+        "mean_square": (kernels.mean_square(values), values.square().mean(-1, keepdim=True)),
+    }
+    return next((name for name, pair in found.items() if not torch.allclose(*pair, rtol=1e-9, atol=1e-9)), None)
+
+
+class _Read(torch.autograd.Function):
+    @staticmethod
+    def forward(table: Tensor, ids: Tensor) -> Tensor:
+        found: Tensor = kernels(table).gather(table, ids)
+        return found
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        del output
+        ctx.ids, ctx.num_rows = inputs[1], inputs[0].shape[0]
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return _added(gradient, ctx.ids, ctx.num_rows), None
+
+    @staticmethod
+    def jvp(ctx: Any, moved: Tensor, _: None) -> Tensor:
+        found: Tensor = _read(moved, ctx.ids)
+        return found
+
+
+class _Added(torch.autograd.Function):
+    @staticmethod
+    def forward(values: Tensor, places: Tensor, num_rows: int) -> Tensor:
+        found: Tensor = kernels(values).add(values, places, num_rows)
+        return found
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, int], output: Tensor) -> None:
+        del output
+        ctx.places, ctx.num_rows = inputs[1:]
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return _read(gradient, ctx.places), None, None
+
+    @staticmethod
+    def jvp(ctx: Any, moved: Tensor, *_: None) -> Tensor:
+        found: Tensor = _added(moved, ctx.places, ctx.num_rows)
+        return found
+
+
+_read: Any = _Read.apply
+_added: Any = _Added.apply
