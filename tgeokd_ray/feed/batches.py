@@ -39,9 +39,9 @@ class Feed:
     What all workers together get in a step does not depend on `world`, on where reading began, or on the cache. A split
     that fits in `cache_bytes` is read once and held, a large one while its first epoch is served; of one that does not,
     up to 12 / world windows of four units are in memory. One unit more is read at first, for the widths of the columns.
-    Batches of a large split are put together on a thread, two ahead. With `shared`, all rows of the split in
-    stored order, nothing is read or held. `prepare` changes rows as they were stored, before they are served.
-    ConfigError unless `world` divides 12.
+    Batches of a large split, and those that are to be `pinned` for a GPU, are put together on a thread, two ahead. With
+    `shared`, all rows of the split in stored order, nothing is read or held. `prepare` changes rows as they were
+    stored, before they are served. ConfigError unless `world` divides 12.
     """
 
     def __init__(
@@ -54,10 +54,11 @@ class Feed:
         cache_bytes: int = CACHE_BYTES,
         shared: Rows | None = None,
         prepare: Callable[[Rows], Rows] = as_stored,
+        pinned: bool = False,
     ) -> None:
         self._reader = reader
         self._shared = None if shared is None else prepare(shared)
-        self._prepare = prepare
+        self._prepare, self._pinned = prepare, pinned
         self._sampler = sampler
         self._lanes = lanes(rank, world)
         self._rank, self._world = rank, world
@@ -81,9 +82,8 @@ class Feed:
         """
         if start_step >= self.steps_per_epoch:
             return
-        parts = self._parts(self._sampler.epoch(epoch), start_step)
-        for rows in ahead(parts, AHEAD_BATCHES) if self._large else parts:
-            yield rows.as_batch()
+        batches = self._batches(self._sampler.epoch(epoch), start_step)
+        yield from ahead(batches, AHEAD_BATCHES) if self._large or self._pinned else batches
 
     def shares(self, epoch: int, step: int) -> tuple[tuple[int, int], ...]:
         """(lane, rows) of each of this worker's lanes in a batch, in the order in which the batch holds them."""
@@ -104,6 +104,10 @@ class Feed:
             yield rows.as_batch()
         for _ in range(max(num_batches) - num_batches[self._rank]):
             yield self._layout.as_batch()
+
+    def _batches(self, order: Epoch, start_step: int) -> Generator[Rows, None, None]:
+        for rows in self._parts(order, start_step):
+            yield rows.as_batch().pinned() if self._pinned else rows.as_batch()
 
     def _parts(self, order: Epoch, start_step: int) -> Generator[Rows, None, None]:
         """The batches from memory where the split is held, else while it is read; a large one is held as it is read."""

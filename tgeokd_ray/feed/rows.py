@@ -56,8 +56,13 @@ class Rows:
         return self._map(lambda tensor: tensor.index_select(0, index))
 
     def to(self, device: torch.device | str) -> Rows:
-        """The same rows on `device`."""
-        return self._map(lambda tensor: tensor.to(device))
+        """The same rows on `device`; of pinned ones a GPU's copies go on while the caller does."""
+        ahead = torch.device(device).type == "cuda"
+        return self._map(lambda tensor: tensor.to(device, non_blocking=ahead))
+
+    def pinned(self) -> Rows:
+        """The same rows in memory that a GPU copies by itself."""
+        return self._map(torch.Tensor.pin_memory)
 
     def as_batch(self) -> Rows:
         """The same rows with labels as int64, as losses take them."""

@@ -165,6 +165,7 @@ def open_data(spec: RunSpec, worker: Worker, source: Source, *, outer: bool) -> 
             cache_bytes=spec.cache_bytes,
             shared=source.rows(wanted),
             prepare=HiddenFold(spec.fold, spec.folds) if spec.folds > 1 and wanted is train else as_stored,
+            pinned=worker.device.type == "cuda",
         )
 
     at_once = spec.evaluation_rows if table.image is None else min(spec.evaluation_rows, EVALUATED_IMAGES)
