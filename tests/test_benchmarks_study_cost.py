@@ -69,8 +69,24 @@ def test_images_are_counted_by_the_files_together_and_need_rates_of_their_own() 
     assert study_cost.cost_of(STUDIES / "imagenet32.yaml").total == 1_331_167
 
 
-def test_the_document_has_what_the_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
-    names = ("criteo", "avazu", "nsl_kdd", "unsw_nb15", "hai", "gas")
-    study_cost.main([*(str(STUDIES / f"{name}.yaml") for name in names), "--periods", "8,1,1"])
+TABLES = [*(str(STUDIES / f"{name}.yaml") for name in ("criteo", "avazu", "nsl_kdd", "unsw_nb15", "hai", "gas"))]
+CIFAR, IMAGENET = [str(STUDIES / f"cifar{n}.yaml") for n in (10, 100)], [str(STUDIES / "imagenet32.yaml")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rows"),
+    [
+        ([*TABLES, "--periods", "8,1,1"], 6),
+        ([*CIFAR, "--encode", "46900", "--teacher", "179", "--student", "394", "--score", "1438"], 2),
+        ([*IMAGENET, "--encode", "46900", "--teacher", "123", "--student", "581", "--score", "2087"], 1),
+    ],
+)
+def test_the_document_has_what_the_command_prints(
+    arguments: list[str], rows: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study_cost.main(arguments)
     document = (STUDIES.parents[1] / "docs" / "recipes.md").read_text()
-    assert capsys.readouterr().out.strip() in document
+    printed = capsys.readouterr().out.strip().splitlines()
+    assert len(printed) == 2 + rows
+    assert printed[0] in document
+    assert all(line in document for line in printed[2:])
