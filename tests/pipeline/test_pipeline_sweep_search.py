@@ -59,6 +59,25 @@ def test_a_known_point_that_was_begun_is_asked_once(tmp_path: Path) -> None:
     assert asked(tmp_path / "over", "auc", [over(point, 0.5, raw)], **keys).first == ()
 
 
+def test_every_trial_that_was_begun_changes_the_dice(tmp_path: Path) -> None:
+    """Those that were stopped, too, of which TPE hears nothing: it threw the points of an earlier driver again, nothing
+    new came of them, and the sweep ended with trials left."""
+    points = [{"rule": "constant", "constant": value / 10} for value in range(1, 7)]
+    raws = [{"rule": 1, "constant": point["constant"]} for point in points]
+    stopped = [
+        Trial(trial_name(point), point, "stopped", value=0.5, raw=raw)
+        for point, raw in zip(points[:2], raws, strict=False)
+    ]
+    seeds = []
+    for known in range(3):
+        for begun in range(2):
+            journal = Journal(tmp_path / f"{known}{begun}")
+            for point, raw in zip(points[2 : 2 + begun], raws[2:], strict=False):
+                journal.begin(trial_name(point), point, raw)
+            seeds.append(asked(journal.folder, "auc", stopped[:known], seed=5).seed)
+    assert seeds == [5, 6, 6, 7, 7, 8]
+
+
 def test_no_search_goes_on_for_more_points_than_there_are(tmp_path: Path) -> None:
     """Not of 18 combinations but of 8 points, since some have no meaning; between two ends there is no end of them."""
     space = {

@@ -166,8 +166,7 @@ def _optuna(asked: Asked) -> Any:
         metric=VALUE,
         mode="max",
         points_to_evaluate=[dict(raw) for raw in asked.first],
-        # What was asked before is not asked again by the same dice.
-        sampler=optuna.samplers.TPESampler(seed=asked.seed + len(asked.known)),
+        sampler=optuna.samplers.TPESampler(seed=asked.seed),
     )
     for raw, value in asked.known:
         searcher.add_evaluated_point(dict(raw), value if value is not None else 0.0, error=value is None)

@@ -31,9 +31,9 @@ class Listed:
 
 @dataclass(frozen=True)
 class Asked:
-    """So many more points of TPE (Optuna): the `first` ones before its own, which follow from the `known` points with
-    their values, None for one that failed; larger values are better. `make` turns a raw point into a unit, `key` is the
-    same for those that are one trial."""
+    """So many more points of TPE (Optuna): the `first` ones before its own, which follow from `seed` and the `known`
+    points with their values, None for one that failed; larger values are better. `make` turns a raw point into a unit,
+    `key` is the same for those that are one trial."""
 
     space: Space
     number: int

@@ -93,7 +93,8 @@ def asked(sweep: Sweep, journal: Journal, number: int, known: Mapping[str, Trial
     return Asked(
         space=space,
         number=number,
-        seed=sweep.seed,
+        # What was begun before, whatever came of it, came of other dice: the same would throw the same points again.
+        seed=sweep.seed + len(known) + len(begun),
         first=tuple(first.values()),
         known=tuple((t.raw, None if t.value is None else sign * t.value) for t in over if t.raw),
         make=make,
