@@ -16,6 +16,7 @@ import workload
 from numpy.typing import NDArray
 
 from tgeokd_ray.artifacts import Artifact, FileEntry, Staging, staging
+from tgeokd_ray.feed.arrow import COMPRESSION
 from tgeokd_ray.feed.beside import like_shard
 from tgeokd_ray.feed.class_means import ClassMeans
 from tgeokd_ray.feed.logits_files import Piece, finish, one_fold, write_logits
@@ -59,7 +60,7 @@ def _write_shard(stage: Staging, number: int, first: int, count: int, num_rows: 
         "labels": [np.bincount(group, minlength=2).tolist() for group in groups],
         "row_ids": hashlib.sha256(ids.astype("<i8").tobytes()).hexdigest(),
     }
-    form: dict[str, Any] = {"compression": "zstd", "use_dictionary": False, "write_page_checksum": True}
+    form: dict[str, Any] = {"compression": COMPRESSION, "use_dictionary": False, "write_page_checksum": True}
     stage.write(
         f"{SPLIT}-{number:05d}.parquet",
         lambda path: pq.write_table(pa.table(columns), path, row_group_size=size, **form),

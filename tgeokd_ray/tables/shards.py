@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from tgeokd_ray.artifacts import FileEntry, read_json, write_file
-from tgeokd_ray.feed.arrow import bytes_of
+from tgeokd_ray.feed.arrow import COMPRESSION, bytes_of
 from tgeokd_ray.tables.cards import LABEL, ROW_ID, SPLITS, UNLABELLED, WEIGHT
 from tgeokd_ray.tables.categorical import UNSEEN
 from tgeokd_ray.tables.encoders import Encoder
@@ -133,7 +133,7 @@ def _write(writer: ShardWriter, name: str, shard: pa.Table, extra: dict[str, Any
             shard,
             path,
             row_group_size=writer.group_rows[extra["split"]],
-            compression="zstd",
+            compression=COMPRESSION,
             use_dictionary=False,
             write_page_checksum=True,
         )
