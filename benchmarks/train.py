@@ -58,10 +58,10 @@ def peers(quick: bool) -> Iterator[Figure]:
             yield from _against_fbgemm(path, num_ids)
 
 
-def _ours(path: Path, model: str, precision: str) -> dict[str, Any]:
+def _ours(path: Path, model: str, precision: str, *options: str) -> dict[str, Any]:
     """Our line of JSON; SystemExit with the reason where it failed."""
     script = HERE / "train_ours.py"
-    found = run(str(script), path, "--model", model, "--precision", precision, python=Path(sys.executable))
+    found = run(str(script), path, "--model", model, "--precision", precision, *options, python=Path(sys.executable))
     if isinstance(found, Absent):
         raise SystemExit(found.reason)
     return found
@@ -108,13 +108,19 @@ def _ratios(
 
 
 def _against_fbgemm(path: Path, num_ids: int) -> Iterator[Figure]:
-    """Row-wise Adagrad on both sides, the same dense part; at each precision that the processor has."""
-    for precision in precisions():
+    """Row-wise Adagrad on both sides, the same dense part; at each precision that the processor has, and at the last
+    one with both dense parts compiled."""
+    forms: list[tuple[str, list[str]]] = [(precision, []) for precision in precisions()]
+    for precision, options in [*forms, (precisions()[-1], ["--compile"])]:
         turns: list[dict[str, dict[str, Any] | Absent]] = [
-            {"ours": _ours(path, "dnn", precision), "fbgemm": run("fbgemm_train.py", path, "--precision", precision)}
+            {
+                "ours": _ours(path, "dnn", precision, *options),
+                "fbgemm": run("fbgemm_train.py", path, "--precision", precision, *options),
+            }
             for _ in range(TURNS)
         ]
-        yield from _ratios(f"train.dnn.{SIZES[num_ids]}.{precision}.vs_fbgemm", turns, "fbgemm", FBGEMM_BAR, precision)
+        name = f"train.dnn.{SIZES[num_ids]}.{precision}.{'compiled.' if options else ''}vs_fbgemm"
+        yield from _ratios(name, turns, "fbgemm", FBGEMM_BAR, precision)
 
 
 def bound(quick: bool) -> Iterator[Figure]:

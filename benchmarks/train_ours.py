@@ -1,6 +1,6 @@
 """Our student on the rows of a file, as a peer's script does it: one line of JSON with its speed and its AUC.
 
-python benchmarks/train_ours.py FILE [--model dcnv2] [--embedding lazy_adam] [--precision bf16] [--steps N]
+python benchmarks/train_ours.py FILE [--model dcnv2] [--embedding lazy_adam] [--precision bf16] [--compile] [--steps N]
 """
 
 from __future__ import annotations
@@ -29,13 +29,14 @@ def main() -> None:
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--steps", type=int, help="steps in all, warm-up included (default: once over the file)")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--compile", action="store_true", help="compile the dense part")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     train, test, num_ids = _read(options.file)
     whole = len(train.labels) // BATCH
     steps = whole if options.steps is None else min(options.steps, whole)
     embedding = options.embedding or EMBEDDINGS[options.model]
-    student = Student(options.model, num_ids, embedding, bf16=options.precision == "bf16")
+    student = Student(options.model, num_ids, embedding, options.precision == "bf16", compile=options.compile)
     running = Running(student, train)
     for _ in range(WARM_UP):
         running.step()

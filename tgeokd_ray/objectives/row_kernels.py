@@ -109,7 +109,7 @@ def _tile_sums(values, order, places, summed, parts, num_places, width, TILE: tl
     column = tl.arange(0, COLUMNS)[None, :]
     known = position < num_places
     inside = known[:, None] & (column < width)
-    place = tl.load(places + position, mask=known, other=-1)
+    place = tl.load(places + position, mask=known, other=-1).to(tl.int64)  # times the width it may not fit into int32
     following = tl.load(places + position + 1, mask=position + 1 < num_places, other=-1)
     before = tl.load(places + tile * TILE - 1, mask=tile > 0, other=-2)
     source = tl.load(order + position, mask=known, other=0)
@@ -133,7 +133,7 @@ def _long_runs(
     """A run that begins in this tile and ends in a later one: its part here and in all those tiles."""
     tile = tl.program_id(0)
     end = tile * TILE + TILE
-    place = tl.load(places + end - 1, mask=end <= num_places, other=-1)
+    place = tl.load(places + end - 1, mask=end <= num_places, other=-1).to(tl.int64)
     following = tl.load(places + end, mask=end < num_places, other=-2)
     before = tl.load(places + tile * TILE - 1, mask=tile > 0, other=-3)
     if (place == following) & (place != before):
