@@ -136,3 +136,19 @@ def test_the_kernels_in_tritons_interpreter() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("width", [1, 3, 16])
+@pytest.mark.parametrize(("size", "num_rows"), [(1, 3), (31, 2), (33, 1), (3000, 2), (200_000, 3), (100_000, 90_000)])
+def test_the_kernels_on_a_gpu(size: int, num_rows: int, width: int) -> None:
+    """The same as torch, and the same bits every time."""
+    assert rows._kernels(torch.device("cuda")) is not None
+    places = torch.randint(0, num_rows, (size,), generator=GENERATOR)
+    values = torch.randn(size, width, dtype=torch.float64, generator=GENERATOR)
+    expected = torch.zeros(num_rows, width, dtype=torch.float64).index_add_(0, places, values)
+    found = [rows.added(values.cuda(), places.cuda(), num_rows) for _ in range(2)]
+    torch.testing.assert_close(found[0].cpu(), expected, rtol=1e-9, atol=1e-9)
+    assert torch.equal(*found)
+    table = torch.randn(num_rows, width, generator=GENERATOR)
+    assert torch.equal(rows.read(table.cuda(), places.int().cuda()).cpu(), table[places])

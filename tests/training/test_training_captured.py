@@ -232,3 +232,46 @@ def test_a_run_with_recorded_steps_ends_where_one_without_does(  # type: ignore[
     (found,) = run(again_spec)
     for name, value in parameters(plain).items():
         torch.testing.assert_close(parameters(found)[name], value, rtol=1e-12, atol=1e-12, msg=name)
+
+
+def on_gpu(step: Step, state: State) -> tuple[Step, State]:
+    """Both on the first CUDA device."""
+    device, problem = torch.device("cuda"), step.problem
+    moved = replace(
+        problem,
+        module=copy.deepcopy(problem.module).to(device),
+        temperature=problem.temperature.to(device),  # type: ignore[union-attr]
+        class_means=problem.class_means.to(device),
+    )
+    rates = [replace(one, rates=one.rates.to(device)) for one in (step.learning_rate, step.fusion_learning_rate)]
+    worker = copy.copy(step.worker)
+    worker.device = device
+    there = replace(step, problem=moved, worker=worker, learning_rate=rates[0], fusion_learning_rate=rates[1])
+    flat = {name: value.clone() for name, value in state.flat().items()}
+    return there, State.from_flat(flat, epoch=state.epoch, step=state.step, history=(), device=device)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("look_ahead", [1, 5])
+@pytest.mark.parametrize("kind", [*KINDS, "dense"])
+def test_a_gpu_ends_where_a_processor_does(kind: str, look_ahead: int) -> None:
+    """In float64, steps one by one and recorded, sizes that change, outer batches now and then."""
+    step, state = row_wise(kind, look_ahead)
+    there, start = on_gpu(step, copied(state))
+    expected, plain, found = copied(state), start, copied_on(start)
+    quick = captured(there, pytest.fail)
+    assert isinstance(quick, Captured)
+    for inner, outer in [(FEW, OTHERS), (FEW[:3], None), (FEW, OTHERS[:2]), (FEW[:2], OTHERS), (FEW, None)]:
+        moved = None if outer is None else outer.to("cuda")
+        expected, _ = step(expected, inner, outer, 0.5)
+        plain, _ = replace(there, fixed_window=True)(plain, inner.to("cuda"), moved, 0.5)
+        found, _ = quick(found, inner.to("cuda"), moved, 0.5, None)
+    for one in (plain, found):
+        back = {name: value.cpu() for name, value in one.flat().items()}
+        agree(State.from_flat(back, epoch=0, step=0, history=(), device=torch.device("cpu")), expected, 1e-9)
+
+
+def copied_on(state: State) -> State:
+    """The state in memory of its own, on its device."""
+    flat = {name: value.clone() for name, value in state.flat().items()}
+    return State.from_flat(flat, epoch=state.epoch, step=state.step, history=(), device=state.active.device)
