@@ -122,12 +122,13 @@ def test_batches_hold_about_as_many_rows_as_asked_for(columns: Columns) -> None:
     assert all(abs(size - 700 / len(sizes)) <= LANES for size in sizes)
 
 
+@pytest.mark.parametrize("batch", [3, 5, 13, 32])
 @pytest.mark.parametrize("cache", [STREAM, HELD])
 @pytest.mark.parametrize("world", [1, 3])
-def test_starting_anywhere_gives_the_rest_of_the_epoch(columns: Columns, world: int, cache: int) -> None:
-    """E2: order, not only content."""
+def test_starting_anywhere_gives_the_rest_of_the_epoch(columns: Columns, world: int, cache: int, batch: int) -> None:
+    """E2: order, not only content; also where a lane has fewer rows than there are steps, and none in some of them."""
     for rank in range(world):
-        one = feed(columns, rank=rank, world=world, cache=cache)
+        one = feed(columns, rank=rank, world=world, cache=cache, batch=batch)
         whole = ids(one.batches(2))
         for start in range(one.steps_per_epoch + 1):
             assert ids(one.batches(2, start_step=start)) == whole[start:]

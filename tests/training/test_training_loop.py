@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,11 @@ from tgeokd_ray.feed.batches import decode
 from tgeokd_ray.feed.reader import DirectReader
 from tgeokd_ray.feed.table import EncodedTable
 from tgeokd_ray.objectives.settings import OptimizerSpec
+from tgeokd_ray.training.loop import Loop
 from tgeokd_ray.training.reuse import lookup, replay
 from tgeokd_ray.training.scoring import Predictor
-from tgeokd_ray.training.spec import Finished
+from tgeokd_ray.training.spec import Finished, Fusion
+from tgeokd_ray.training.state import State
 
 
 def test_every_rule_learns_and_the_teacher_helps(small) -> None:  # type: ignore[no-untyped-def]
@@ -77,6 +80,63 @@ def test_e2_an_interrupted_run_ends_with_the_same_bits(  # type: ignore[no-untyp
     assert step == 1 or any("continued from step" in warning for warning in progress.warnings)
     reference = small.spec(folder=str(small.root / "runs" / "reference"), root=str(small.root / "reference"))
     (undisturbed,) = run(reference)
+    assert resumed.digest == undisturbed.digest
+
+
+@pytest.mark.parametrize("embedding", ["dense", "rowwise_adagrad", "lazy_adam"])
+def test_e2_an_interruption_of_the_evaluation_saves_the_step_before_it(  # type: ignore[no-untyped-def]
+    small, monkeypatch: pytest.MonkeyPatch, embedding: str
+) -> None:
+    """Which has written the rows of the epoch's last step into the tables. Batches of four rows name few of the ids."""
+    optimizer = replace(small.spec().optimizer, embedding=embedding)
+    fusion = Fusion(every=2, batch_rows=4, warm_up=0.0)
+    spec = small.spec(checkpoint_seconds=1e9, epochs=2, batch_rows=4, optimizer=optimizer, fusion=fusion)
+
+    def interrupted(self: Loop, split: str, state: State) -> None:
+        state.settled()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Loop, "evaluate", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(spec)
+    progress = Silent()
+    (resumed,) = run(spec, progress=progress)
+    assert any("continued from step 150" in warning for warning in progress.warnings), progress.warnings
+    (undisturbed,) = run(replace(spec, folder=f"{small.root}/runs/reference", root=f"{small.root}/reference"))
+    assert resumed.digest == undisturbed.digest
+
+
+@pytest.mark.parametrize("step", [12, 150])
+def test_e2_an_interruption_of_a_snapshot_loses_neither_it_nor_the_step(  # type: ignore[no-untyped-def]
+    small, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    optimizer = replace(small.spec().optimizer, embedding="rowwise_adagrad")
+    spec = small.spec(
+        kind="ratios",
+        checkpoint_seconds=1e9,
+        epochs=2,
+        batch_rows=4,
+        optimizer=optimizer,
+        rule={"kind": "tgeo_shape"},
+        fusion=Fusion(every=2, batch_rows=4, warm_up=0.0),
+        ratio_splits=("train",),
+        snapshots=25,
+    )
+    taken = State.with_snapshot
+
+    def interrupted(state: State) -> State:
+        found = taken(state)
+        if state.step == step:
+            raise KeyboardInterrupt
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(State, "with_snapshot", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(spec)
+    (resumed,) = run(spec)
+    (undisturbed,) = run(replace(spec, folder=f"{small.root}/runs/reference", root=f"{small.root}/reference"))
     assert resumed.digest == undisturbed.digest
 
 

@@ -209,8 +209,8 @@ def _schedule(order: Epoch, ends: Mapping[int, Sequence[int]], start_step: int) 
     for lane, lane_ends in ends.items():
         for window in order.lanes[lane]:
             if window.first < window.end and window.end > lane_ends[start_step]:
-                step = bisect_right(lane_ends, window.first) - 1
-                reached.append((max(step, start_step), lane, window.number, window))
+                first = max(window.first, lane_ends[start_step])  # of a lane that may have no rows in this step
+                reached.append((bisect_right(lane_ends, first) - 1, lane, window.number, window))
     return [window for *_, window in sorted(reached, key=lambda item: item[:3])]
 
 

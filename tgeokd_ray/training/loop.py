@@ -71,7 +71,8 @@ class Loop:
             while state.epoch < self.spec.epochs and not state.over:
                 for reached in self._epoch(state):
                     state = reached  # what an interruption saves
-                    self._keep(state)
+                    if state.step < (state.epoch + 1) * self.data.train.steps_per_epoch:  # else it is soon evaluated
+                        self._keep(state)
         except (KeyboardInterrupt, SystemExit):
             self._save(state)
             raise
@@ -80,14 +81,27 @@ class Loop:
         return state
 
     def _epoch(self, state: State) -> Iterator[State]:
+        """The states of an epoch. Each is given away before anybody writes its patch: a state whose tables have rows of
+        a later one must never be what an interruption saves."""
         steps = self.data.train.steps_per_epoch
         total = self.spec.epochs * steps
         batches = self.data.train.batches(state.epoch, start_step=state.step - state.epoch * steps)
-        while (moved := self._step(state, batches, steps, total)) is not None:
-            state = moved
-            if state.step % steps:
+        while True:
+            if self._to_remember(state, total):
+                state = state.with_snapshot()
                 yield state
+            moved = self._step(state, batches, steps, total)
+            if moved is None:
+                break
+            state = moved
+            yield state
         yield self._finish_epoch(state, steps)
+
+    def _to_remember(self, state: State, total: int) -> bool:
+        """Whether a snapshot of this step is wanted, and not there; that of a step before an interruption may be so."""
+        if self.spec.kind != "ratios" or not state.step or state.step % snapshot_every(self.spec, total):
+            return False
+        return not any(name.startswith(f"{state.step:09d}/") for name in state.snapshots)
 
     def _step(self, state: State, batches: Iterator[Rows], steps: int, total: int) -> State | None:
         """The state after the step on the next of these batches; None where there is none."""
@@ -104,8 +118,6 @@ class Loop:
             masks = self._masks(dropout, state, steps)
             state, measures = taken(state, rows, outer, state.step / total, masks)
             state = replace(state, totals={name: state.totals[name] + measures[name] for name in measures})
-        if self.spec.kind == "ratios" and state.step % snapshot_every(self.spec, total) == 0:
-            state = state.with_snapshot()
         self._check(state, measures, rows)
         self._timed(len(state.active))
         self._log(state, steps)
