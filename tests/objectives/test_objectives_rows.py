@@ -25,7 +25,7 @@ def _write(table: Tensor, ids: Tensor, values: Tensor, own: Tensor) -> None:
 
 
 TORCH = SimpleNamespace(
-    gather=lambda table, ids: table.index_select(0, ids),
+    gather=lambda table, ids: table.index_select(0, ids.clamp_min(0)) * (ids >= 0).unsqueeze(-1),
     add=lambda values, places, num_rows: values.new_zeros(num_rows, values.shape[1]).index_add_(0, places, values),
     write=_write,
     mean_square=lambda values: values.square().mean(-1, keepdim=True),
@@ -75,6 +75,9 @@ def test_a_row_that_comes_twice_is_written_once(way: None) -> None:
     assert torch.equal(tables[:, [2, 5]], values[:, :2])
     assert tables.count_nonzero() == 12
     assert torch.equal(rows.selected(tables, ids), tables[:, ids])
+    expected = tables[:, ids]
+    expected[:, 2] = 0
+    assert torch.equal(rows.selected(tables, ids, torch.tensor([0, 1, 1])), expected)
     rows.write(tables, ids[:2], values[:, 1:], None)
     assert torch.equal(tables[:, [2, 5]], values[:, 1:])
 
@@ -86,15 +89,16 @@ def test_the_mean_of_squares(way: None) -> None:
 
 @pytest.mark.parametrize("name", ["gather", "add", "write", "mean_square"])
 def test_kernels_that_say_something_else_are_told(name: str) -> None:
-    assert rows.disagreement(TORCH, CPU) is None
-    wrong = SimpleNamespace(**vars(TORCH))
-    right = getattr(TORCH, name)
-    setattr(wrong, name, lambda *a: None if name == "write" else right(*a) + 1e-3)
-    assert rows.disagreement(wrong, CPU) == name
+    for dtype, width in ((torch.float32, 16), (torch.float64, 1)):
+        assert rows.disagreement(TORCH, CPU, dtype, width) is None
+        wrong = SimpleNamespace(**vars(TORCH))
+        right = getattr(TORCH, name)
+        setattr(wrong, name, lambda *a, right=right: None if name == "write" else right(*a) + 1e-2)
+        assert rows.disagreement(wrong, CPU, dtype, width) == name
 
 
 def test_a_device_whose_compiler_fails_is_served_by_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(kernels: object, device: torch.device) -> None:
+    def fails(*_: object) -> None:
         raise NotImplementedError("no such machine\nmore")
 
     monkeypatch.setattr(rows, "disagreement", fails)
@@ -102,16 +106,17 @@ def test_a_device_whose_compiler_fails_is_served_by_torch(monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "tgeokd_ray.objectives.row_kernels", SimpleNamespace())
     monkeypatch.setattr("tgeokd_ray.objectives.row_kernels", SimpleNamespace(), raising=False)
     with pytest.warns(UserWarning, match=r"slower: our kernels fail here \(NotImplementedError: no such machine\)"):
-        assert rows._kernels.__wrapped__(CPU) is None
+        assert rows._kernels.__wrapped__(CPU, torch.float32, 16) is None
     monkeypatch.setattr(rows, "find_spec", lambda name: None)
-    assert rows._kernels.__wrapped__(CPU) is None
+    assert rows._kernels.__wrapped__(CPU, torch.float32, 16) is None
 
 
 INTERPRETED = """
 import torch
 from tgeokd_ray.objectives import row_kernels, rows
 
-assert rows.disagreement(row_kernels, torch.device("cpu")) is None
+for dtype, width in ((torch.float32, 16), (torch.float64, 1), (torch.float32, 18)):
+    assert rows.disagreement(row_kernels, torch.device("cpu"), dtype, width) is None
 for width in (1, 3, 16):
     for size, num_rows in ((1, 3), (31, 2), (32, 5), (33, 1), (500, 7), (3000, 2), (777, 900)):
         places = torch.randint(0, num_rows, (size,))
@@ -143,7 +148,7 @@ def test_the_kernels_in_tritons_interpreter() -> None:
 @pytest.mark.parametrize(("size", "num_rows"), [(1, 3), (31, 2), (33, 1), (3000, 2), (200_000, 3), (100_000, 90_000)])
 def test_the_kernels_on_a_gpu(size: int, num_rows: int, width: int) -> None:
     """The same as torch, and the same bits every time."""
-    assert rows._kernels(torch.device("cuda")) is not None
+    assert rows._kernels(torch.device("cuda", 0), torch.float64, width) is not None
     places = torch.randint(0, num_rows, (size,), generator=GENERATOR)
     values = torch.randn(size, width, dtype=torch.float64, generator=GENERATOR)
     expected = torch.zeros(num_rows, width, dtype=torch.float64).index_add_(0, places, values)

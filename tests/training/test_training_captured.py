@@ -28,23 +28,33 @@ from tgeokd_ray.training.state import State
 from tgeokd_ray.training.steps import Schedule, Step
 
 
-def again(work: Callable[[], Outcome]) -> tuple[Callable[[], None], Outcome]:
-    """Records as a graph does: what it replays reads and writes where it did the first time."""
-    outcome = work()
+class Again:
+    """Records as a graph does: what is replayed reads and writes where it did the first time. What was said of a side
+    before is then overwritten, as the memory of its graphs is one."""
 
-    def tensors(of: Outcome) -> list[Tensor]:
-        patch = [] if of.patch is None else [of.patch.rows, of.patch.own, *of.patch.values.values()]
-        return [*patch, *of.measures.values()]
+    def __init__(self) -> None:
+        self.outcomes: dict[int, list[Outcome]] = {0: [], 1: []}
 
-    def replay() -> None:
-        for there, value in zip(tensors(outcome), tensors(work()), strict=True):
-            there.copy_(value)
+    def __call__(self, work: Callable[[], Outcome], side: int) -> tuple[Callable[[], None], Outcome]:
+        outcome = work()
+        self.outcomes[side].append(outcome)
 
-    return replay, outcome
+        def replay() -> None:
+            for value in (value for one in self.outcomes[side] for value in tensors(one)):
+                value.fill_(float("nan") if value.is_floating_point() else 0)
+            for there, value in zip(tensors(outcome), tensors(work()), strict=True):
+                there.copy_(value)
+
+        return replay, outcome
+
+
+def tensors(of: Outcome) -> list[Tensor]:
+    patch = [] if of.patch is None else [of.patch.rows, of.patch.own, *of.patch.values.values()]
+    return [*patch, *of.measures.values()]  # type: ignore[list-item]
 
 
 def recorded(step: Step, warned: Callable[[str], None] = pytest.fail) -> Captured:
-    return Captured(step, warned, again)
+    return Captured(step, warned, Again)
 
 
 def compared(step: Step, state: State, batches: list[tuple[Rows, Rows | None]], bound: float = 0.0) -> State:
@@ -58,6 +68,30 @@ def compared(step: Step, state: State, batches: list[tuple[Rows, Rows | None]], 
         assert found.step == expected.step
     agree(found, expected, bound)
     return found
+
+
+def with_rules(step: Step, state: State, rules: RulePack) -> tuple[Step, State]:
+    """Other rules for the two students."""
+    omega = {n: v.double() for n, v in rules.init((1, 2), INNER.logits.shape[2], INNER.logits.shape[1]).items()}
+    state = replace(state, omega=omega, omega_moments=step.fusion_optimizer.init(omega) if omega else {}, totals={})
+    return replace(step, problem=replace(step.problem, rule=rules)), state
+
+
+def with_holes(rows: Rows) -> Rows:
+    """Rows without a label, without a teacher, of weight zero; with stored ratios and an offset."""
+    generator, size = torch.Generator().manual_seed(3), len(rows)
+
+    def share() -> Tensor:
+        return torch.rand(size, generator=generator, dtype=torch.float64)
+
+    return replace(
+        rows,
+        labels=torch.where(share() < 0.25, -1, rows.labels),
+        covered=(share() < 0.75).to(torch.uint8).unsqueeze(-1),
+        weights=share() * (share() < 0.8),
+        ratios=torch.randn(size, 2, 2, generator=generator, dtype=torch.float64).abs(),
+        offset=torch.randn(size, 1, generator=generator, dtype=torch.float64),
+    )
 
 
 def eight(rows: Rows) -> Rows:
@@ -113,8 +147,12 @@ def test_the_state_before_is_whole_until_the_next_step_is_over() -> None:
     expected = copied(first)
     quick(first, FEW, OTHERS, 0.5)
     agree(first, expected)
-    third, _ = quick(first, FEW, OTHERS, 0.5)  # and from it the step can be taken again
-    agree(third, replace(step, fixed_window=True)(expected, FEW, OTHERS, 0.5)[0])
+    second, _ = quick(first, FEW, OTHERS, 0.5)  # and from it the step can be taken again
+    agree(second, replace(step, fixed_window=True)(copied(expected), FEW, OTHERS, 0.5)[0])
+    expected = copied(second)
+    for outer in (None, OTHERS):  # whatever is recorded or replayed beside
+        quick(second, FEW, outer, 0.5)
+        agree(second, expected)
 
 
 def test_a_state_from_elsewhere_is_taken_over() -> None:
@@ -135,12 +173,15 @@ def test_more_sizes_than_graphs_are_taken_as_they_are(monkeypatch: pytest.Monkey
 
 
 def test_what_can_not_be_recorded_is_said_once_and_taken_as_it_is() -> None:
-    def refused(work: Callable[[], Outcome]) -> Any:
-        raise RuntimeError("operation not permitted when stream is capturing\nmore")
+    def refused(work: Callable[[], Outcome], side: int) -> Any:
+        try:
+            raise RuntimeError("operation not permitted when stream is capturing\nmore")
+        finally:
+            raise RuntimeError("the capture ended with an error")
 
     said: list[str] = []
     step, state = row_wise("sgd")
-    quick, found, expected = Captured(step, said.append, refused), copied(state), copied(state)
+    quick, found, expected = Captured(step, said.append, lambda: refused), copied(state), copied(state)
     for _ in range(3):
         found, _ = quick(found, FEW, OTHERS, 0.5)
         expected, _ = step(expected, FEW, OTHERS, 0.5)
@@ -149,6 +190,29 @@ def test_what_can_not_be_recorded_is_said_once_and_taken_as_it_is() -> None:
     assert "one by one" in said[0]
     assert "not permitted when stream is capturing" in said[0]
     assert "more" not in said[0].splitlines()[-1].split("(")[1]
+    assert not quick._parts
+    assert not quick._rooms
+
+
+@pytest.mark.parametrize("place", ["_buffers", "_copy"])
+def test_memory_that_is_too_small_for_two_states_is_given_back(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    def full(*_: object) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    said: list[str] = []
+    step, state = row_wise("adagrad")
+    quick, expected = recorded(step, said.append), step(copied(state), FEW, OTHERS, 0.5)[0]
+    monkeypatch.setattr(recording, place, full)
+    found, _ = quick(copied(state), FEW, OTHERS, 0.5)
+    agree(found, expected)
+    assert ["out of memory" in one for one in said] == [True]
+    assert not quick._parts
+
+
+def test_tables_that_move_row_by_row_without_a_window() -> None:
+    step, state = row_wise("sgd")
+    step = replace(step, windowed=False)
+    agree(recorded(step)(copied(state), FEW, OTHERS, 0.5)[0], step(copied(state), FEW, OTHERS, 0.5)[0], 1e-12)
 
 
 def test_only_what_can_be_recorded_is() -> None:
@@ -198,16 +262,40 @@ class Waits(TorchDispatchMode):
 )
 def test_nothing_in_a_step_waits_for_a_device(kinds: tuple[str, str]) -> None:
     """For every rule and mixed packs, after a first step that makes what is kept."""
-    step, state = row_wise("rowwise_adagrad", 3)
-    rules = RulePack.of([build_rule(kind) for kind in kinds])
-    step = replace(step, problem=replace(step.problem, rule=rules), fixed_window=True)
-    classes = INNER.logits.shape[-1]
-    omega = {n: v.double() for n, v in rules.init((1, 2), classes, INNER.logits.shape[1]).items()}
-    state = replace(state, omega=omega, omega_moments=step.fusion_optimizer.init(omega) if omega else {})
+    step, state = with_rules(*row_wise("rowwise_adagrad", 3), RulePack.of([build_rule(kind) for kind in kinds]))
+    step = replace(step, fixed_window=True)
     state, _ = step(state, FEW, OTHERS, 0.5)
     with Waits() as waits:
-        step(state, FEW, OTHERS, 0.5)
+        step(state, FEW, OTHERS, 0.6)
     assert not waits.found
+
+
+PAIRS = [
+    *((kind, kind) for kind in RULES if kind != "anl" and not RULES[kind].needs),
+    ("labels", "tgeo_one_step"),
+    ("dist", "dkd"),
+    ("labels", "dist"),
+    ("bikd", "tgeo_shape"),
+    ("given", "labels"),
+]
+
+
+@pytest.mark.parametrize(("way", "bound"), [("split", 1e-9), ("forward", 1e-9), ("finite", 1e-5)])
+@pytest.mark.parametrize("kinds", PAIRS)
+def test_no_rule_counts_the_rows_that_fill_up_a_batch(kinds: tuple[str, str], way: str, bound: float) -> None:
+    """With class weights, missing labels and teachers, an outer batch or none, three steps ahead."""
+    options: dict[str, dict[str, Any]] = {"given": {"source": 1, "strength": 0.7}, "tgeo_shape": {"offset": True}}
+    rules = RulePack.of([build_rule(kind, **options.get(kind, {})) for kind in kinds])
+    step, state = with_rules(*row_wise("lazy_adam", 3), rules)
+    weights = torch.tensor([0.5, 1.5, 2.0], dtype=torch.float64)
+    step = replace(step, problem=replace(step.problem, class_weights=weights), hypergradient=way)
+    expected, found, quick = copied(state), copied(state), recorded(step)
+    for inner, outer in ((21, 13), (18, None), (24, 9), (3, 11)):
+        batches = with_holes(FEW)[:inner], None if outer is None else OTHERS[:outer]
+        expected, measures = step(expected, *batches, 0.0)
+        found, seen = quick(found, *batches, 0.0)
+        torch.testing.assert_close(seen, measures, rtol=bound, atol=bound)
+    agree(found, expected, bound)
 
 
 @pytest.mark.timeout(120)

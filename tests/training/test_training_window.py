@@ -224,3 +224,29 @@ def test_two_and_three_ranks_end_where_one_does(small, tmp_path: Path, kind: str
     for world in (2, 3):
         for name, value in parameters(runs[world]).items():
             assert (value - expected[name]).abs().max() <= 1e-10, (world, name)
+
+
+@pytest.mark.parametrize("way", ["split", "forward", "finite"])
+@pytest.mark.parametrize("kind", [*KINDS, "dense"])
+def test_a_window_of_a_fixed_size_changes_nothing(kind: str, way: str) -> None:
+    """Its last rows, which no id names, are neither of the gradient nor of the length of theta."""
+    step, state = row_wise(kind, 5)
+    step = replace(step, hypergradient=way)
+    expected, found = copied(state), copied(state)
+    for _ in range(3):
+        expected, measures = step(expected, FEW, OTHERS, 0.5)
+        found, seen = replace(step, fixed_window=True)(found, FEW, OTHERS, 0.5)
+        torch.testing.assert_close(seen, measures, rtol=1e-12, atol=1e-12)
+    agree(found, expected)
+
+
+def test_a_window_of_a_fixed_size_has_no_more_places_than_the_table_rows() -> None:
+    ids = torch.randint(0, 7, (50, 4), generator=torch.Generator().manual_seed(0))
+    for num_rows, size in ((7, 7), (1000, 200)):
+        rows, own, (places,) = windows.sorted_window([ids], num_rows)
+        distinct = ids.unique()
+        assert len(rows) == len(own) == size
+        assert torch.equal(rows[: len(distinct)], distinct)
+        assert torch.equal(rows[places], ids)
+        assert torch.equal(rows[own], rows)
+        assert own.tolist() == [*range(len(distinct)), *[len(distinct) - 1] * (size - len(distinct))]

@@ -18,7 +18,7 @@ TILES = 64  # tiles whose parts are added at once
 
 
 def gather(table: Tensor, ids: Tensor) -> Tensor:
-    """The rows [N, D] of a table [V, D] at ids [N], int32 or int64."""
+    """The rows [N, D] of a table [V, D] at ids [N], int32 or int64; zeros where an id is negative."""
     found = table.new_empty(len(ids), table.shape[1])
     if found.numel():
         _launch(_gather, len(ids), ROWS, table.contiguous(), ids, found, len(ids), table.shape[1])
@@ -69,7 +69,7 @@ def _gather(table, ids, found, num_ids, width, ROWS: tl.constexpr, COLUMNS: tl.c
     column = tl.arange(0, COLUMNS)[None, :]
     inside = (row < num_ids)[:, None] & (column < width)
     source = tl.load(ids + row, mask=row < num_ids, other=0).to(tl.int64)
-    value = tl.load(table + source[:, None] * width + column, mask=inside)
+    value = tl.load(table + source[:, None] * width + column, mask=inside & (source >= 0)[:, None], other=0)
     tl.store(found + row.to(tl.int64)[:, None] * width + column, value, mask=inside)
 
 

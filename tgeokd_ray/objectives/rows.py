@@ -41,11 +41,18 @@ def added(values: Tensor, places: Tensor, num_rows: int) -> Tensor:
     return found
 
 
-def selected(tables: Tensor, rows: Tensor) -> Tensor:
-    """The rows [R, U, D] that all of R tables [R, V, D] have at `rows` [U]."""
-    if kernels(tables) is None:
-        return tables.index_select(1, rows)
-    return torch.stack([read(table, rows) for table in tables])
+def selected(tables: Tensor, rows: Tensor, own: Tensor | None = None) -> Tensor:
+    """The rows [R, U, D] that all of R tables [R, V, D] have at `rows` [U].
+
+    Where a row comes more than once, all but the one at its `own` [U] place are zeros; None: no row does.
+    """
+    found = kernels(tables)
+    if found is None:
+        values = tables.index_select(1, rows)
+        return values if own is None else torch.where(_first(own).reshape(1, -1, 1), values, 0)
+    wanted = rows if own is None else torch.where(_first(own), rows, -1)
+    parts = [found.gather(table, wanted) for table in tables]
+    return parts[0].unsqueeze(0) if len(parts) == 1 else torch.stack(parts)
 
 
 def write(tables: Tensor, rows: Tensor, values: Tensor, own: Tensor | None) -> None:
@@ -53,7 +60,7 @@ def write(tables: Tensor, rows: Tensor, values: Tensor, own: Tensor | None) -> N
 
     Where a row comes more than once, `own` [U] is the one place of each whose value is written; None: no row does.
     """
-    found = kernels(tables)
+    found = kernels(tables) if tables.is_contiguous() else None
     if found is None:
         tables.index_copy_(1, rows, values if own is None else values.index_select(1, own))
         return
@@ -71,21 +78,26 @@ def mean_square(values: Tensor) -> Tensor:
     return mean.reshape(*values.shape[:-1], 1)
 
 
+def _first(own: Tensor) -> Tensor:
+    """The places [U] that are their own."""
+    return own == torch.arange(len(own), device=own.device)
+
+
 def kernels(like: Tensor) -> Any:
-    """Our kernels for the device of a tensor, or None: torch's own operations then."""
-    return _kernels(like.device) if like.device.type == "cuda" else None
+    """Our kernels for rows as those of a tensor, on its device, or None: torch's own operations then."""
+    return _kernels(like.device, like.dtype, like.shape[-1]) if like.device.type == "cuda" else None
 
 
 @cache
-def _kernels(device: torch.device) -> Any:
-    """Triton comes with torch for CUDA on Linux. What its compiler makes of the kernels for this device is tried once:
-    where it fails, or says something else than torch, they are not used."""
+def _kernels(device: torch.device, dtype: torch.dtype, width: int) -> Any:
+    """Triton comes with torch for CUDA on Linux. What its compiler makes of the kernels for rows of this type and width
+    is tried once: where it fails, or says something else than torch, they are not used."""
     if find_spec("triton") is None:
         return None
     from tgeokd_ray.objectives import row_kernels
 
     try:
-        wrong = disagreement(row_kernels, device)
+        wrong = disagreement(row_kernels, device, dtype, width)
     except Exception as error:  # a compiler fails in many ways
         wrong = f"{type(error).__name__}: {error}".splitlines()[0]
     if wrong is None:
@@ -94,21 +106,26 @@ def _kernels(device: torch.device) -> Any:
     return None
 
 
-def disagreement(kernels: Any, device: torch.device) -> str | None:
-    """Where kernels differ from torch's operations on a few rows, or None."""
+def disagreement(kernels: Any, device: torch.device, dtype: torch.dtype, width: int) -> str | None:
+    """Where kernels differ from torch's operations on some rows of this type and width, or None. Of 5,000 places most
+    are one, whose run is longer than what is added at once."""
     generator = torch.Generator().manual_seed(0)
-    values = torch.randn(1000, 3, generator=generator, dtype=torch.float64).to(device)
-    places = torch.randint(0, 7, (1000,), generator=generator).mul_(2).to(device)
+    values = torch.randn(5000, width, generator=generator, dtype=torch.float64).to(device, dtype)
+    places = torch.randint(-60, 8, (5000,), generator=generator).clamp_min_(0).mul_(2).to(device)
     table, rows = values[:16].clone(), torch.tensor([1, 4, 4], device=device)
     expected = table.index_copy(0, rows[:2], values[:2])
     kernels.write(table, rows, values[:3], torch.tensor([0, 1, 1], device=device))
+    read = torch.where((places > 2).unsqueeze(-1), expected.index_select(0, places), 0)
+    summed = values.new_zeros(16, width).index_add_(0, places, values)
     found = {
         "write": (table, expected),
-        "gather": (kernels.gather(table, places.int()), expected.index_select(0, places)),
-        "add": (kernels.add(values, places, 16), values.new_zeros(16, 3).index_add_(0, places, values)),
+        "gather": (kernels.gather(table, torch.where(places > 2, places, -1).int()), read),
+        "add": (kernels.add(values, places, 16), summed),
+        "add of int32": (kernels.add(values, places.int(), 16), summed),
         "mean_square": (kernels.mean_square(values), values.square().mean(-1, keepdim=True)),
     }
-    return next((name for name, pair in found.items() if not torch.allclose(*pair, rtol=1e-9, atol=1e-9)), None)
+    near = 1e3 * torch.finfo(dtype).eps
+    return next((name for name, pair in found.items() if not torch.allclose(*pair, rtol=near, atol=near)), None)
 
 
 class _Read(torch.autograd.Function):

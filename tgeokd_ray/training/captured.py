@@ -35,22 +35,29 @@ class Outcome(NamedTuple):
 
 
 class Recorder:
-    """Records work on a CUDA device: `record(work)` gives what repeats it, and its outputs, which are written again."""
+    """Records work on a CUDA device: `record(work, side)` gives what repeats it, and its outputs, which are written
+    again. A replay may write over the outputs of every graph of its own side, for these share their memory."""
 
     def __init__(self) -> None:
-        self._pool: Any = None
+        self._pools: dict[int, Any] = {}
+        self._ahead: torch.cuda.Stream | None = None
 
-    def __call__(self, work: Callable[[], Outcome]) -> tuple[Callable[[], None], Outcome]:
-        ahead, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()  # type: ignore[no-untyped-call]
-        ahead.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(ahead):  # libraries set themselves up, compilers compile
+    def __call__(self, work: Callable[[], Outcome], side: int) -> tuple[Callable[[], None], Outcome]:
+        now, graph = torch.cuda.current_stream(), torch.cuda.CUDAGraph()
+        # One stream for all: libraries keep a workspace for each.
+        self._ahead = self._ahead or torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        self._ahead.wait_stream(now)
+        with torch.cuda.stream(self._ahead):  # libraries set themselves up, compilers compile
             for _ in range(WARM_UPS):
                 work()
-        torch.cuda.current_stream().wait_stream(ahead)
-        # Others' threads go on with calls that this one may not make.
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-            outcome = work()
-        self._pool = graph.pool()  # graphs of a run follow one another: they share what they need in passing
+        now.wait_stream(self._ahead)
+        try:
+            # Others' threads go on with calls that this one may not make.
+            with torch.cuda.graph(graph, pool=self._pools.get(side), capture_error_mode="thread_local"):
+                outcome = work()
+        finally:
+            torch.cuda.set_stream(now)  # a capture that fails leaves its own behind
+        self._pools[side] = graph.pool()
         return graph.replay, outcome
 
 
@@ -69,6 +76,9 @@ class Room:
         if self.filled != len(rows):
             self.rows.weights[len(rows) :].zero_()
             self.filled = len(rows)
+
+
+Record = Callable[[Callable[[], Outcome], int], tuple[Callable[[], None], Outcome]]
 
 
 @dataclass
@@ -90,13 +100,14 @@ class Captured:
 
     step: Step
     warned: Callable[[str], None]
-    record: Callable[[Callable[[], Outcome]], tuple[Callable[[], None], Outcome]] = field(default_factory=Recorder)
+    recorder: Callable[[], Record] = Recorder
     _parts: list[dict[str, Tensors]] = field(default_factory=list)
     _graphs: dict[Any, Graph] = field(default_factory=dict)
     _rooms: dict[Any, Room] = field(default_factory=dict)
     _masks: dict[Any, Tensor] = field(default_factory=dict)
     _rates: list[Tensor] = field(default_factory=list)
     _rated: list[Any] = field(default_factory=lambda: [None, None])
+    _record: Record | None = None
     _failed: bool = False
 
     def __call__(
@@ -106,18 +117,35 @@ class Captured:
             return self.step(state, inner, outer, progress, masks)
         outer = outer if self.step.problem.rule.learned else None
         state = state.settled()
-        side = self._side(state)
-        self._set_rates(state.step)
-        key = (side, _size(inner), None if outer is None else _size(outer), masks is None)
-        given = [self._room("inner", inner), *([] if outer is None else [self._room("outer", outer)])]
-        own = self._mask(masks, key[1])
-        graph = self._graphs.get(key) or self._recorded(key, state, given, own)
+        try:
+            side = self._side(state)
+            graph = self._filled(state, side, inner, outer, masks)
+        except RuntimeError as error:
+            self._give_up(error)
+            graph = None
         if graph is None:
             return self.step(state, inner, outer, progress, masks)
         graph.replay()
         patch, measures = graph.outcome
         parts: dict[str, Any] = dict(self._parts[1 - side])
         return replace(state, **parts, patch=patch, step=state.step + 1), measures
+
+    def _filled(self, state: State, side: int, inner: Rows, outer: Rows | None, masks: Tensor | None) -> Graph | None:
+        """The graph for batches of these sizes with everything that it reads in place; None where there are enough."""
+        key = (side, _size(inner), None if outer is None else _size(outer), masks is None)
+        if key not in self._graphs and len(self._graphs) >= MOST_GRAPHS:
+            return None
+        self._set_rates(state.step)
+        given = [self._room("inner", inner), *([] if outer is None else [self._room("outer", outer)])]
+        own = self._mask(masks, key[1])
+        return self._graphs.get(key) or self._recorded(key, state, given, own)
+
+    def _give_up(self, error: RuntimeError) -> None:
+        """From now on steps are taken as they are, and nothing is kept for others."""
+        self._failed = True
+        self._parts, self._graphs, self._rooms, self._masks, self._record = [], {}, {}, {}, None
+        reason = str(error.__context__ or error).splitlines()[0]  # a capture's end tells less than what ended it
+        self.warned(f"steps are launched one by one, which is slower: they can not be recorded ({reason})")
 
     def _side(self, state: State) -> int:
         """Which set of buffers the state lies in; into the first one it is copied where it lies in neither."""
@@ -126,7 +154,7 @@ class Captured:
                 return side
         tables = self._tables
         if self._parts and not _same(self._parts[0], state, tables):
-            self._parts, self._graphs = [], {}
+            self._parts, self._graphs, self._record = [], {}, None
         if not self._parts:
             self._parts = [_buffers(state, tables) for _ in range(2)]
         _copy(self._parts[0], {part: getattr(state, part) for part in MOVED}, tables)
@@ -136,6 +164,8 @@ class Captured:
     def _tables(self) -> set[Key]:
         """What moves where it lies, row by row: the same tensors for both sides."""
         optimizer = self.step.optimizer
+        if not self.step.windowed:
+            return set()
         names = {("moments", moment) for name in optimizer.tables for moment in optimizer.moments_of(name)}
         return names | {("theta", name) for name in optimizer.tables}
 
@@ -164,9 +194,7 @@ class Captured:
         self._masks[size][:, : masks.shape[1]].copy_(masks)
         return self._masks[size]
 
-    def _recorded(self, key: Any, state: State, given: list[Room], masks: Tensor | None) -> Graph | None:
-        if len(self._graphs) >= MOST_GRAPHS:
-            return None
+    def _recorded(self, key: Any, state: State, given: list[Room], masks: Tensor | None) -> Graph:
         here: dict[str, Any] = dict(self._parts[key[0]])
         there, tables, start = self._parts[1 - key[0]], self._tables, replace(state, **here)
         rates = [Schedule(rates) for rates in self._rates]
@@ -178,13 +206,8 @@ class Captured:
             _copy(there, {part: getattr(new, part) for part in MOVED}, tables)
             return Outcome(new.patch, measures)
 
-        try:
-            self._graphs[key] = Graph(*self.record(work))
-        except RuntimeError as error:
-            self._failed = True
-            reason = str(error).splitlines()[0]
-            self.warned(f"steps are launched one by one, which is slower: they can not be recorded ({reason})")
-            return None
+        self._record = self._record or self.recorder()
+        self._graphs[key] = Graph(*self._record(work, key[0]))
         return self._graphs[key]
 
 

@@ -28,8 +28,8 @@ SORTED_FROM = 32
 class Window:
     """`rows` [U], ascending, of the tables of a state, and the parts of the state that lie in them, (part, name).
 
-    A window of a size that does not depend on the ids ends in repeats of its last row, which no id names: what becomes
-    of them is nothing, and `own` [U] are the places of what is written in theirs.
+    A window of a size that does not depend on the ids ends in repeats of its last row, which no id names: they are
+    zeros, what becomes of them is nothing, and `own` [U] are the places of what is written in theirs.
     """
 
     rows: Tensor
@@ -38,7 +38,7 @@ class Window:
 
     def entered(self, state: State) -> State:
         """The state with the rows [R, U, ...] in place of the tables."""
-        return _with(state, {key: selected(_of(state, key), self.rows) for key in self.tables})
+        return _with(state, {key: selected(_of(state, key), self.rows, self.own) for key in self.tables})
 
     def moved(self, state: State, gradients: Tensors, optimizer: Optimizer, rate: Tensor) -> State:
         """The state after a step of the whole tables along gradients [R, U, ...] that are zero outside the window."""
@@ -59,13 +59,13 @@ def window(
     optimizer: Optimizer, num_rows: int, batches: Sequence[Rows], worker: Worker, *, fixed: bool = False
 ) -> tuple[Window, list[Rows]]:
     """The window of these batches, the same on every worker, and the batches with ids that are places in it. One of a
-    `fixed` size, for one worker, has a place for every id of the batches, so that nobody waits to hear how many differ.
+    `fixed` size, for one worker, has as many places as ids can differ, so that nobody waits to hear how many do.
     """
     ids = [rows.categorical for rows in batches]
     keys = [("theta", name) for name in optimizer.named]
     keys += [("moments", moment) for name in optimizer.named for moment in optimizer.moments_of(name)]
     if fixed:
-        rows, own, places = sorted_window(ids)
+        rows, own, places = sorted_window(ids, num_rows)
         return Window(rows, tuple(keys), own), _at(batches, places)
     rows = _distinct(torch.cat([part.flatten() for part in ids]), num_rows)
     if worker.size > 1:
@@ -74,17 +74,19 @@ def window(
     return Window(rows, tuple(keys)), _at(batches, _places(rows, ids, num_rows))
 
 
-def sorted_window(ids: Sequence[Tensor]) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """`rows` and `own` of a window with a place for every one of n ids, and where the ids are in it, as they come.
+def sorted_window(ids: Sequence[Tensor], num_rows: int) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """`rows` and `own` of a window of a fixed size, and where the ids are in it, in the order in which they come.
 
-    Nothing of it has a size that the ids decide, so that no device is waited for, and a CUDA graph can record it.
+    It has a place for each of n ids, or for each row of the table if they are fewer. Nothing has a size that the ids
+    decide, so that no device is waited for, and a CUDA graph can record it.
     """
     flat = torch.cat([part.flatten() for part in ids])
     ordered, order = flat.sort()
     last = torch.cat([ordered[:1] != ordered[:1], ordered[1:] != ordered[:-1]]).cumsum(0)
     places = torch.empty_like(order).scatter_(0, order, last)
-    rows = ordered[-1:].long().repeat(len(flat)).scatter_(0, last, ordered.long())
-    own = torch.arange(len(flat), device=flat.device).minimum(last[-1:])
+    size = min(len(flat), num_rows)
+    rows = ordered[-1:].long().repeat(size).scatter_(0, last, ordered.long())
+    own = torch.arange(size, device=flat.device).minimum(last[-1:])
     parts = torch.split(places, [part.numel() for part in ids])
     return rows, own, [place.reshape(part.shape) for place, part in zip(parts, ids, strict=True)]
 

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from tgeokd_ray.objectives.points import Context, Points
-from tgeokd_ray.objectives.rules.rule import Rule, everywhere, level_shares
+from tgeokd_ray.objectives.rules.rule import Rule, everywhere
 
 
 @dataclass(frozen=True)
@@ -24,4 +25,6 @@ class ANL(Rule):
 
     def weights(self, omega: Mapping[str, Tensor], points: Points, context: Context) -> Tensor:
         del omega
-        return everywhere(level_shares(1 - context.progress, points), points)
+        like, level = points.student_logits, 1 - context.progress  # another number at every step: none is kept
+        teachers = like.new_full((points.num_teachers,), level / max(points.num_teachers, 1))
+        return everywhere(torch.cat([like.new_full((1,), 1 - level), teachers]), points)
