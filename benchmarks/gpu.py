@@ -11,6 +11,7 @@ dense gradients and the same Adam: the faster one counts.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -98,7 +99,7 @@ def ours(
 ) -> Work:
     """A step of our student as a run takes it on this device, with an outer batch every so many steps."""
     step = student.step(LocalWorker(device))
-    take = captured(step, print) if recorded else step
+    take = captured(step, sys.exit) if recorded else step
     state, taken = student.start(step), 0
     batches = batches_of(data, batch_rows, device, student.num_teachers)
     outers = batches_of(data, outer_rows, device, student.num_teachers, first=1) if every else []
@@ -227,7 +228,7 @@ def parity(quick: bool, device: str = "cuda") -> Iterator[Figure]:
 def _after(student: Student, data: Table, rows: int, device: str, recorded: bool) -> list[Tensor]:
     """Parameters of student and fusion network after steps with an outer batch every other time."""
     step = student.step(LocalWorker(device))
-    take = captured(step, print) if recorded else step
+    take = captured(step, sys.exit) if recorded else step
     state = student.start(step)
     for number in range(PARITY_STEPS):
         inner = data.rows(number * rows, rows - number % 3, 1).to(device)  # sizes differ by a few, as a feed's do

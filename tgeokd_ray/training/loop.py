@@ -124,6 +124,9 @@ class Loop:
         return state
 
     def _finish_epoch(self, state: State, steps: int) -> State:
+        if self.worker.device.type == "cuda":
+            torch.cuda.synchronize(self.worker.device)  # steps that are still under way count
+            self._timed(0)
         state = state.settled()
         results = self.evaluate("valid", state)
         self._clock = None
