@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from artifacts_faults import TestDisk
 
-from tgeokd_ray.artifacts import read_json, write_json
+from tgeokd_ray.artifacts import json_files, read_json, write_json
 from tgeokd_ray.errors import IntegrityError, ResourceError
 
 
@@ -16,6 +16,18 @@ def test_what_was_written_is_read(tmp_path: Path):
     assert read_json(tmp_path / "a.json") == {"b": [1, None], "a": "é"}
     assert (tmp_path / "a.json").read_bytes() == b'{\n "a": "\\u00e9",\n "b": [\n  1,\n  null\n ]\n}\n'
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_what_nobody_reads_by_eye_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path, value = tmp_path / "x.json", {"b": [1, 2.5, "\u00e4"], "a": None}
+    write_json(path, value)
+    assert path.read_text().splitlines()[1] == ' "a": null,'
+    monkeypatch.setattr(json_files, "READABLE", 10)
+    write_json(path, value)
+    assert path.read_text().count("\n") == 1
+    assert read_json(path) == value
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(path, [float("nan")] * 10)
 
 
 @pytest.mark.parametrize("fault", ["before", "after", "half"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 
 import numpy as np
@@ -250,25 +249,6 @@ def test_a_worker_holds_its_share_and_the_whole_within_one_budget(columns: Colum
     for _ in range(2):
         list(one.batches(0))
     assert len(reader.read) > 1 + 70 + 140 / 2 + 10  # the whole does not fit beside it
-
-
-@pytest.mark.parametrize("cache", [STREAM, HELD])
-def test_pinned_batches_are_the_same_and_pinned_on_the_thread(
-    columns: Columns, cache: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Without a GPU there is no such memory: a copy stands for it."""
-    threads = []
-    monkeypatch.setattr(
-        torch.Tensor, "pin_memory", lambda value: threads.append(threading.current_thread().name) or value.clone()
-    )
-    for epoch in (0, 1):
-        expected = list(feed(columns, cache=cache).batches(epoch, start_step=3))
-        found = list(feed(columns, cache=cache, pinned=True).batches(epoch, start_step=3))
-        for one, other in zip(found, expected, strict=True):
-            assert all(map(torch.equal, one.tensors(), other.tensors()))
-            assert_contract(one)
-    assert len(threads) == 2 * len(expected) * len(found[0].tensors())
-    assert all(name.startswith("batches") for name in threads)
 
 
 def test_closing_the_batches_closes_the_reader(columns: Columns) -> None:
