@@ -85,7 +85,7 @@ def test_workers_that_a_report_ends_go_on_from_the_step_before_it(small, tmp_pat
     )
     finished, said = parts[0]
     steps = finished.metrics["history"][1]["step"]
-    assert said == [f"{spec.name}: continued from step {steps - 1}"]
+    assert said == [f"{spec.name}: continued from step {steps}"]
     reference = parameters(whole[0][0])
     for name, value in parameters(finished).items():
         assert torch.equal(value, reference[name]), name
