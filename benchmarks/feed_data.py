@@ -16,13 +16,12 @@ import workload
 from numpy.typing import NDArray
 
 from tgeokd_ray.artifacts import Artifact, FileEntry, Staging, staging
-from tgeokd_ray.feed.arrow import COMPRESSION
 from tgeokd_ray.feed.beside import like_shard
 from tgeokd_ray.feed.class_means import ClassMeans
 from tgeokd_ray.feed.logits_files import Piece, finish, one_fold, write_logits
 from tgeokd_ray.feed.storage import Storage
 from tgeokd_ray.feed.table import EncodedTable
-from tgeokd_ray.tables.shards import group_rows
+from tgeokd_ray.tables.shards import COMPRESSION, group_rows
 
 CLASSES = ["0", "1"]
 SHARD_ROWS = workload.BLOCK  # as encode cuts raw rows

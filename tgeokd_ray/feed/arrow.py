@@ -12,9 +12,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-# Of shards. Ids and numbers hardly repeat: pages of zstd are a fifth smaller, and reading them takes a sixth longer.
-COMPRESSION = "lz4"
-
 
 def whole(column: pa.ChunkedArray) -> pa.Array:
     """A column as one piece, copied only where it is in several."""

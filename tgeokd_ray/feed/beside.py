@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from tgeokd_ray.artifacts import Artifact, FileEntry
 from tgeokd_ray.errors import ProvenanceError
-from tgeokd_ray.feed.arrow import COMPRESSION
 from tgeokd_ray.feed.parquet import read_group, read_shard
 from tgeokd_ray.feed.table import EncodedTable
 from tgeokd_ray.feed.units import Shards, Unit, open_kind
@@ -90,7 +89,7 @@ def write_beside(
     """One shard: row_id and `columns`, [N] or as lists [N, K], in row groups of the sizes `groups`."""
     table = pa.table({"row_id": pa.array(row_ids), **{name: _stored(values) for name, values in columns.items()}})
     plain = {"use_dictionary": False, "write_statistics": False}
-    with pq.ParquetWriter(path, table.schema, compression=COMPRESSION, write_page_checksum=True, **plain) as writer:
+    with pq.ParquetWriter(path, table.schema, compression="zstd", write_page_checksum=True, **plain) as writer:
         first = 0
         for rows in groups:
             writer.write_table(table.slice(first, rows), row_group_size=max(rows, 1))

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 
 from tgeokd_ray.artifacts import FileEntry, Staging, write_file
 from tgeokd_ray.errors import DataError, IntegrityError
-from tgeokd_ray.feed.arrow import COMPRESSION
 from tgeokd_ray.feed.class_means import MEANS, ClassMeans, probabilities
 from tgeokd_ray.feed.folds import FOLD_MEAN, FOLD_NOBODY
 from tgeokd_ray.feed.parquet import read_group
@@ -191,6 +190,6 @@ def _check(
 def _write(path: Path, groups: Sequence[pa.Table]) -> None:
     """Row groups as in the table's shard, pages with checksums. Ids and logits do not repeat: no dictionary of them."""
     plain = {"use_dictionary": ["fold"], "write_statistics": False}
-    with pq.ParquetWriter(path, groups[0].schema, compression=COMPRESSION, write_page_checksum=True, **plain) as writer:
+    with pq.ParquetWriter(path, groups[0].schema, compression="zstd", write_page_checksum=True, **plain) as writer:
         for group in groups:
             writer.write_table(group, row_group_size=max(len(group), 1))
