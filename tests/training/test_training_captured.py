@@ -74,6 +74,15 @@ def eight(rows: Rows) -> Rows:
     return concatenate([rows] * 8)[:8]
 
 
+@pytest.mark.parametrize(
+    ("rows", "room"), [(1, 8), (8, 8), (9, 16), (511, 512), (513, 520), (4083, 4096), (4096, 4096), (4097, 4160)]
+)
+def test_sizes_that_differ_by_a_few_have_one_room(rows: int, room: int) -> None:
+    """Filled up by less than a 64th, or by less than eight rows."""
+    assert recording._size(concatenate([FEW] * -(-rows // len(FEW)))[:rows]) == room
+    assert room - rows < max(rows / 64, 8)
+
+
 @pytest.mark.parametrize("look_ahead", [1, 5])
 @pytest.mark.parametrize("kind", [*KINDS, "dense"])
 def test_a_recorded_step_is_the_step_bit_for_bit(kind: str, look_ahead: int) -> None:

@@ -18,7 +18,7 @@ READABLE = 2**20  # characters that somebody may want to read
 def json_bytes(obj: Any) -> bytes:
     """Readable JSON: one space of indent, sorted keys, a newline at the end. ValueError for NaN and Infinity.
 
-    What is longer than READABLE is one line: an indent takes five times as long.
+    What is longer than READABLE is one line: an indent takes six times as long.
     """
     text = json.dumps(obj, sort_keys=True, allow_nan=False)
     return ((text if len(text) > READABLE else json.dumps(obj, indent=1, sort_keys=True)) + "\n").encode()

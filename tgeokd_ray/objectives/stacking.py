@@ -57,7 +57,8 @@ def apply(
 def of_students(value: Tensor, students: Sequence[int]) -> Tensor:
     """The part [r, ...] of these students of a pack's [R, ...], in this order; the value itself where that is all.
 
-    Piece by piece: a list as an index would be sent to the device, and waited for."""
+    Piece by piece: a list as an index would be sent to the device, and waited for.
+    """
     places = list(students)
     return value if places == list(range(value.shape[0])) else torch.stack([value[place] for place in places])
 

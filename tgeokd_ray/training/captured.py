@@ -20,7 +20,7 @@ from tgeokd_ray.training.state import Patch, State, Tensors
 from tgeokd_ray.training.steps import Measures, Schedule, Step, Taken
 
 MOVED = ("theta", "moments", "omega", "omega_moments")
-FINENESS = 64  # a batch is filled up by less than a 64th, or an 8th where it is small
+FINENESS = 64  # a batch is filled up by less than a 64th, or by less than eight rows
 MOST_GRAPHS = 24
 WARM_UPS = 2
 
