@@ -17,6 +17,7 @@ import workload
 from torch import Tensor
 
 from tgeokd_ray.feed.rows import Rows
+from tgeokd_ray.feed.sampler import LANES
 from tgeokd_ray.models import build
 from tgeokd_ray.models.compiled import compiled
 from tgeokd_ray.models.network import Network
@@ -26,6 +27,7 @@ from tgeokd_ray.objectives.rules import build_rule
 from tgeokd_ray.objectives.settings import OptimizerSpec
 from tgeokd_ray.objectives.stacking import stack
 from tgeokd_ray.training.memory import keep_freed_memory
+from tgeokd_ray.training.parts import places
 from tgeokd_ray.training.problem import Problem
 from tgeokd_ray.training.state import State
 from tgeokd_ray.training.steps import Schedule, Step
@@ -57,6 +59,7 @@ class Student:
     bf16: bool = False
     rule: tuple[tuple[str, Any], ...] = tuple(LABELS.items())
     look_ahead: int = 1
+    num_parts: int = 1
     hypergradient: str = "split"
     compile: bool = False
     exact: bool = False
@@ -92,6 +95,7 @@ class Student:
             fusion_learning_rate=Schedule(rates[1:]),
             hypergradient=self.hypergradient,
             look_ahead=self.look_ahead,
+            num_parts=self.num_parts,
             windowed=True,
             fixed_window=worker.size == 1 and worker.device.type != "cpu",
         )
@@ -195,8 +199,11 @@ class Running:
         if self.every and self.taken % self.every == 0:
             outer = self.data.rows(batch * self.outer_rows + 7 * self.batch_rows, self.outer_rows, teachers)
         device = self._step.worker.device
-        outer = None if outer is None else outer.to(device)
-        self.state, _ = self._step(self.state, rows.to(device), outer, 0.5)
+        outer, parts = None if outer is None else outer.to(device), None
+        if outer is not None:
+            shares = [(lane, (self.batch_rows + lane) // LANES) for lane in range(LANES)]
+            parts = places(shares, self._step.num_parts, device)
+        self.state, _ = self._step(self.state, rows.to(device), outer, 0.5, None, parts)
         self.taken += 1
 
     def logits(self, data: Table) -> Iterator[Tensor]:

@@ -174,7 +174,7 @@ def test_what_can_not_be_recorded_is_said_once_and_taken_as_it_is() -> None:
     assert "one by one" in said[0]
     assert "not permitted when stream is capturing" in said[0]
     assert "more" not in said[0].splitlines()[-1].split("(")[1]
-    assert not quick._parts
+    assert not quick._sides
     assert not quick._rooms
 
 
@@ -190,7 +190,7 @@ def test_memory_that_is_too_small_for_two_states_is_given_back(monkeypatch: pyte
     found, _ = quick(copied(state), FEW, OTHERS, 0.5)
     agree(found, expected)
     assert ["out of memory" in one for one in said] == [True]
-    assert not quick._parts
+    assert not quick._sides
 
 
 def test_tables_that_move_row_by_row_without_a_window() -> None:

@@ -6,6 +6,7 @@ N rows in chunks, M teachers, R students in the pack.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -30,7 +31,11 @@ class Chunks:
 
     def __init__(self, parts: Sequence[Callable[[], Way | Gradient]], shares: Tensor) -> None:
         self._parts, self._shares = parts, shares
-        self.gradients = _sum((share, part.gradients) for share, part in self._all())
+
+    @cached_property
+    def gradients(self) -> Tensors:
+        """Those of the whole batch, by one pass over the chunks; zeros without rows."""
+        return _sum((share, part.gradients) for share, part in self._all())
 
     def hessian(self, direction: Mapping[str, Tensor]) -> Tensors:
         return _sum((share, way.hessian(direction)) for share, way in self._ways())

@@ -59,7 +59,9 @@ class Way(Protocol):
     Everything is of the local rows and carries their share of the local weight: the caller averages over workers.
     """
 
-    gradients: Tensors
+    @property
+    def gradients(self) -> Tensors:
+        """g {name: [R, ...]}; zeros for an empty batch."""
 
     def hessian(self, direction: Mapping[str, Tensor]) -> Tensors:
         """`dg/dtheta direction`, {name: [R, ...]}; zeros for an empty batch."""

@@ -290,6 +290,7 @@ def _fusion(job: Job) -> Fusion:
         warm_up=fusion.warm_up,
         hypergradient=fusion.hypergradient,
         look_ahead=fusion.look_ahead,
+        hessian_rows=fusion.hessian_rows,
         changes=fusion.changes,
     )
 

@@ -32,6 +32,14 @@ class Batch:
         rows, masks = part(self.rows, self.masks, chunk)
         return Batch(self.theta, rows, masks, self.ratio[:, chunk], self.row_weights[chunk], self.context)
 
+    def take(self, places: Tensor) -> Batch:
+        """The rows at the positions `places` [K] int64; where one is -1, a row of weight 0."""
+        index, there = places.clamp_min(0), places >= 0
+        masks = None if self.masks is None else self.masks.index_select(1, index)
+        weights = self.row_weights.index_select(0, index) * there
+        ratio = self.ratio.index_select(1, index)
+        return Batch(self.theta, self.rows.take(index), masks, ratio, weights, self.context)
+
     def shares(self, chunks: Sequence[slice]) -> Tensor:
         """The share of each chunk in the weight of all rows; zeros where none has any."""
         weights = torch.stack([self.row_weights[chunk].sum() for chunk in chunks])

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from tgeokd_ray.feed.batches import Rows
+from tgeokd_ray.feed.sampler import LANES
 from tgeokd_ray.training.state import Patch, State, Tensors
 from tgeokd_ray.training.steps import Measures, Schedule, Step, Taken
 
@@ -101,63 +102,79 @@ class Captured:
     step: Step
     warned: Callable[[str], None]
     recorder: Callable[[], Record] = Recorder
-    _parts: list[dict[str, Tensors]] = field(default_factory=list)
+    _sides: list[dict[str, Tensors]] = field(default_factory=list)
     _graphs: dict[Any, Graph] = field(default_factory=dict)
     _rooms: dict[Any, Room] = field(default_factory=dict)
     _masks: dict[Any, Tensor] = field(default_factory=dict)
+    _places: dict[Any, Tensor] = field(default_factory=dict)
     _rates: list[Tensor] = field(default_factory=list)
     _rated: list[Any] = field(default_factory=lambda: [None, None])
     _record: Record | None = None
     _failed: bool = False
 
     def __call__(
-        self, state: State, inner: Rows, outer: Rows | None, progress: float, masks: Tensor | None = None
+        self,
+        state: State,
+        inner: Rows,
+        outer: Rows | None,
+        progress: float,
+        masks: Tensor | None = None,
+        parts: Tensor | None = None,
     ) -> tuple[State, Measures]:
         if self._failed or len(inner) == 0:
-            return self.step(state, inner, outer, progress, masks)
+            return self.step(state, inner, outer, progress, masks, parts)
         outer = outer if self.step.problem.rule.learned else None
         state = state.settled()
         try:
             side = self._side(state)
-            graph = self._filled(state, side, inner, outer, masks)
+            graph = self._filled(state, side, inner, outer, masks, None if outer is None else parts)
         except RuntimeError as error:
             self._give_up(error)
             graph = None
         if graph is None:
-            return self.step(state, inner, outer, progress, masks)
+            return self.step(state, inner, outer, progress, masks, parts)
         graph.replay()
         patch, measures = graph.outcome
-        parts: dict[str, Any] = dict(self._parts[1 - side])
-        return replace(state, **parts, patch=patch, step=state.step + 1), measures
+        moved: dict[str, Any] = dict(self._sides[1 - side])
+        return replace(state, **moved, patch=patch, step=state.step + 1), measures
 
-    def _filled(self, state: State, side: int, inner: Rows, outer: Rows | None, masks: Tensor | None) -> Graph | None:
+    def _filled(
+        self,
+        state: State,
+        side: int,
+        inner: Rows,
+        outer: Rows | None,
+        masks: Tensor | None,
+        parts: Tensor | None,
+    ) -> Graph | None:
         """The graph for batches of these sizes with everything that it reads in place; None where there are enough."""
-        key = (side, _size(inner), None if outer is None else _size(outer), masks is None)
+        key = (side, _size(inner), None if outer is None else _size(outer), masks is None, parts is None)
         if key not in self._graphs and len(self._graphs) >= MOST_GRAPHS:
             return None
         self._set_rates(state.step)
         given = [self._room("inner", inner), *([] if outer is None else [self._room("outer", outer)])]
-        own = self._mask(masks, key[1])
-        return self._graphs.get(key) or self._recorded(key, state, given, own)
+        own = self._mask(masks, key[1]), self._placed(parts, key[1])
+        return self._graphs.get(key) or self._recorded(key, state, given, *own)
 
     def _give_up(self, error: RuntimeError) -> None:
         """From now on steps are taken as they are, and nothing is kept for others."""
         self._failed = True
-        self._parts, self._graphs, self._rooms, self._masks, self._record = [], {}, {}, {}, None
+        self._sides, self._graphs, self._rooms, self._record = [], {}, {}, None
+        self._masks, self._places = {}, {}
         reason = str(error.__context__ or error).splitlines()[0]  # a capture's end tells less than what ended it
         self.warned(f"steps are launched one by one, which is slower: they can not be recorded ({reason})")
 
     def _side(self, state: State) -> int:
         """Which set of buffers the state lies in; into the first one it is copied where it lies in neither."""
-        for side, parts in enumerate(self._parts):
+        for side, parts in enumerate(self._sides):
             if all(getattr(state, part) is parts[part] for part in MOVED):
                 return side
         tables = self._tables
-        if self._parts and not _same(self._parts[0], state, tables):
-            self._parts, self._graphs, self._record = [], {}, None
-        if not self._parts:
-            self._parts = [_buffers(state, tables) for _ in range(2)]
-        _copy(self._parts[0], {part: getattr(state, part) for part in MOVED}, tables)
+        if self._sides and not _same(self._sides[0], state, tables):
+            self._sides, self._graphs, self._record = [], {}, None
+        if not self._sides:
+            self._sides = [_buffers(state, tables) for _ in range(2)]
+        _copy(self._sides[0], {part: getattr(state, part) for part in MOVED}, tables)
         return 0
 
     @cached_property
@@ -194,15 +211,24 @@ class Captured:
         self._masks[size][:, : masks.shape[1]].copy_(masks)
         return self._masks[size]
 
-    def _recorded(self, key: Any, state: State, given: list[Room], masks: Tensor | None) -> Graph:
-        here: dict[str, Any] = dict(self._parts[key[0]])
-        there, tables, start = self._parts[1 - key[0]], self._tables, replace(state, **here)
+    def _placed(self, parts: Tensor | None, size: int) -> Tensor | None:
+        """The parts of a look-ahead, filled up to what those of a batch of `size` rows have at most."""
+        if parts is None:
+            return None
+        if size not in self._places:
+            self._places[size] = parts.new_empty(len(parts), -(-size // len(parts)) + LANES)
+        self._places[size].fill_(-1)[:, : parts.shape[1]].copy_(parts)
+        return self._places[size]
+
+    def _recorded(self, key: Any, state: State, given: list[Room], masks: Tensor | None, parts: Tensor | None) -> Graph:
+        here: dict[str, Any] = dict(self._sides[key[0]])
+        there, tables, start = self._sides[1 - key[0]], self._tables, replace(state, **here)
         rates = [Schedule(rates) for rates in self._rates]
         step = replace(self.step, learning_rate=rates[0], fusion_learning_rate=rates[1], fixed_window=True)
         inner, outer = given[0].rows, given[1].rows if len(given) > 1 else None
 
         def work() -> Outcome:
-            new, measures = step(start, inner, outer, 0.0, masks)
+            new, measures = step(start, inner, outer, 0.0, masks, parts)
             _copy(there, {part: getattr(new, part) for part in MOVED}, tables)
             return Outcome(new.patch, measures)
 

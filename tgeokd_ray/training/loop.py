@@ -23,6 +23,7 @@ from tgeokd_ray.training.dropout import Dropout
 from tgeokd_ray.training.evaluation import evaluate, signed
 from tgeokd_ray.training.log import MetricsLog
 from tgeokd_ray.training.pack import Pack, dropped
+from tgeokd_ray.training.parts import places
 from tgeokd_ray.training.profile import Profile, region
 from tgeokd_ray.training.ratios import snapshot_every
 from tgeokd_ray.training.spec import RunSpec
@@ -115,8 +116,10 @@ class Loop:
                 rows = self.data.taught(rows, state.epoch, self.worker.device)
                 outer = self._outer(state.step, total)
             _, taken, dropout = self._of(state)
-            masks = self._masks(dropout, state, steps)
-            state, measures = taken(state, rows, outer, state.step / total, masks)
+            shares = self.data.train.shares(state.epoch, state.step - state.epoch * steps)
+            masks = dropout.masks(state.step, shares, self.step.problem.class_means)
+            parts = None if outer is None else places(shares, self.step.num_parts, self.worker.device)
+            state, measures = taken(state, rows, outer, state.step / total, masks, parts)
             state = replace(state, totals={name: state.totals[name] + measures[name] for name in measures})
         self._check(state, measures, rows)
         self._timed(len(state.active))
@@ -185,10 +188,6 @@ class Loop:
         if step < first or (step - first) % every:
             return None
         return self.data.outer.at((step - first) // every).to(self.worker.device)
-
-    def _masks(self, dropout: Dropout, state: State, steps: int) -> Tensor | None:
-        shares = self.data.train.shares(state.epoch, state.step - state.epoch * steps)
-        return dropout.masks(state.step, shares, self.step.problem.class_means)
 
     def _check_metric(self, value: Tensor, results: list[dict[str, Any]]) -> None:
         if bool(torch.isfinite(value).all()):

@@ -52,8 +52,11 @@ class Passes:
             return gradient(batch, losses)
         return Chunks([partial(gradient, batch.part(chunk)) for chunk in chunks], batch.shares(chunks))
 
-    def way(self, batch: Batch, losses: Tensor | None = None, at: NetworkAt | None = None) -> Way:
-        """All that is asked of the inner loss in an outer step: of a network that knows its derivatives by itself."""
+    def way(
+        self, batch: Batch, losses: Tensor | None = None, at: NetworkAt | None = None, *, several: bool = False
+    ) -> Way:
+        """All that is asked of the inner loss in an outer step: of a network that knows its derivatives by itself. One
+        of `several` that are kept holds no graph where only so many rows may have one."""
 
         def way(own: Batch, losses: Tensor | None = None, at: NetworkAt | None = None) -> Way:
             at = at if at is not None else self.at(own.theta, own.rows, own.masks) if losses is None else None
@@ -63,7 +66,7 @@ class Passes:
             return WAYS[self.hypergradient](own.inner(self.problem, there))
 
         chunks = self.chunks(batch.rows)
-        if len(chunks) == 1:
+        if len(chunks) == 1 and not (several and self.micro_rows is not None):
             return way(batch, losses, at)
         return Chunks([partial(way, batch.part(chunk)) for chunk in chunks], batch.shares(chunks))
 

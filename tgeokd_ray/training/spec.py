@@ -47,8 +47,9 @@ def sign_of(metric: str) -> float:
 class Fusion:
     """How the fusion network is trained: its optimizer, an outer step every `every` inner steps on `batch_rows` outer
     rows, from the share `warm_up` of all steps on (Adam's first steps carry no signal). `hypergradient` is a way of
-    `objectives.ways`, `look_ahead` the number K of inner steps that an outer gradient is pulled back through. By
-    `changes`, (epoch, learning rate) in order, the optimizer has another rate from that epoch on."""
+    `objectives.ways`, `look_ahead` the number K of inner steps that an outer gradient is pulled back through. Each of
+    its products with the Hessian reads a part of the inner batch, `hessian_rows` rows or more. By `changes`, (epoch,
+    learning rate) in order, the optimizer has another rate from that epoch on."""
 
     optimizer: OptimizerSpec = field(default_factory=lambda: OptimizerSpec(kind="adam", learning_rate=3e-3))
     every: int = 4
@@ -56,6 +57,7 @@ class Fusion:
     warm_up: float = 0.05
     hypergradient: str = "split"
     look_ahead: int = 1
+    hessian_rows: int = 512
     changes: tuple[tuple[int, float], ...] = ()
 
 
@@ -150,6 +152,11 @@ class RunSpec:
     evaluation_rows: int = 8192
     cache_bytes: int = 1 << 30
 
+    @property
+    def hessian_parts(self) -> int:
+        """In how many parts the products of a look-ahead read an inner batch; 1: each reads all of it."""
+        return max(self.batch_rows // self.fusion.hessian_rows, 1) if self.fusion.look_ahead > 1 else 1
+
     def arguments(self) -> dict[str, Any]:
         """Everything that decides the numbers, JSON-ready; parents are named by digest beside it.
 
@@ -162,6 +169,8 @@ class RunSpec:
         for optimizer in (values["optimizer"], values["fusion"]["optimizer"]):
             if optimizer["embedding"] == "dense":
                 del optimizer["embedding"], optimizer["embedding_rate"]
+        if self.hessian_parts == 1:
+            del values["fusion"]["hessian_rows"]
         if not self.fusion.changes:
             del values["fusion"]["changes"]
         unused = [] if self.rule["kind"] in OUTER_RULES else ["fusion", "outer_split"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import cycle
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from tgeokd_ray.objectives.hypergradient import InnerStep, fusion_gradient
 from tgeokd_ray.objectives.optimizers import Optimizer
 from tgeokd_ray.objectives.points import Context, Points, teacher_share
 from tgeokd_ray.objectives.short_axis import total
+from tgeokd_ray.objectives.vectors import Linear
 from tgeokd_ray.objectives.ways import Way
 from tgeokd_ray.training import spread
 from tgeokd_ray.training.batch import Batch, part
@@ -29,7 +31,7 @@ from tgeokd_ray.training.window import Window, window
 from tgeokd_ray.training.worker import Worker
 
 Measures = dict[str, Tensor]
-Taken = Callable[[State, Rows, Rows | None, float, Tensor | None], tuple[State, Measures]]
+Taken = Callable[[State, Rows, Rows | None, float, Tensor | None, Tensor | None], tuple[State, Measures]]
 
 
 @dataclass(frozen=True)
@@ -61,15 +63,16 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Step:
-    """`(state, inner, outer, progress, masks) -> (state, measures [R])` on one worker's part of a global batch.
+    """`(state, inner, outer, progress, masks, parts) -> (state, measures [R])` on one worker's part of a global batch.
 
     `masks` are the dropout of the inner pass; the outer loss is that of the student as it will be used, without any.
+    `parts` [P, m] (`parts.places`) are what the products of a look-ahead read in turn, None: each the whole batch.
     Without parameters in the rule, or without outer rows, the outer half vanishes. Gradients, the outer gradient and
     the fusion gradient are means over all rows of all workers. If `windowed`, all of it happens on the rows of the
     tables that the batches name, in a window that may have a fixed size (`window`), and the new state is to be settled.
     `hypergradient` names the way to differentiate twice, `look_ahead` how many inner steps the outer gradient is pulled
-    back through. At most `micro_rows` rows are in memory with their graph at once: the gradient of a batch is gathered
-    from its chunks.
+    back through, `num_parts` how many `parts` it wants. At most `micro_rows` rows are in memory with their graph at
+    once: the gradient of a batch is gathered from its chunks.
     """
 
     problem: Problem
@@ -80,6 +83,7 @@ class Step:
     fusion_learning_rate: Schedule
     hypergradient: str = "split"
     look_ahead: int = 1
+    num_parts: int = 1
     micro_rows: int | None = None
     windowed: bool = False
     fixed_window: bool = False
@@ -107,10 +111,16 @@ class Step:
         )
 
     def __call__(
-        self, state: State, inner: Rows, outer: Rows | None, progress: float, masks: Tensor | None = None
+        self,
+        state: State,
+        inner: Rows,
+        outer: Rows | None,
+        progress: float,
+        masks: Tensor | None = None,
+        parts: Tensor | None = None,
     ) -> tuple[State, Measures]:
         if not self.windowed:
-            return self._taken(state, inner, outer, progress, masks)
+            return self._taken(state, inner, outer, progress, masks, parts)
         with region("window"):
             state = state.settled()
             (num_rows,) = {state.theta[name].shape[1] for name in self.optimizer.named}
@@ -119,9 +129,9 @@ class Step:
             small = seen.entered(state)
         later = rest[0] if rest else None
         if self.optimizer.tables:
-            new, measures = self._taken(small, inner, later, progress, masks)
+            new, measures = self._taken(small, inner, later, progress, masks, parts)
             return seen.left(state, new), measures
-        return self._taken(small, inner, later, progress, masks, (seen, state))
+        return self._taken(small, inner, later, progress, masks, parts, (seen, state))
 
     def _taken(
         self,
@@ -130,6 +140,7 @@ class Step:
         outer: Rows | None,
         progress: float,
         masks: Tensor | None,
+        parts: Tensor | None = None,
         beyond: tuple[Window, State] | None = None,
     ) -> tuple[State, Measures]:
         """The step on a state, or on the window of one `beyond` it, which then is what moves."""
@@ -171,7 +182,8 @@ class Step:
             with region("outer"):
                 v = passes.outer_gradient(new_theta, outer)
             with region("second order"):
-                slope, terms = self._slope(way, taken, v, weight)
+                w, terms = taken.pulled_back(v, self._hessian(way, batch, parts), self.look_ahead)
+                slope = way.ratio_gradient(w)
             slope = slope * points.labelled.unsqueeze(-1)
             with region("fusion"):
                 new = self._fused(new, worker.mean(fusion_gradient(omega, ratio, slope, points, context), weight))
@@ -201,14 +213,18 @@ class Step:
         )
         return replace(state, omega=omega, omega_moments=moments)
 
-    def _slope(self, way: Way, taken: InnerStep, v: Tensors, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """dJ/da [R, N, 1 + M] of the local rows from the global outer gradient, and the terms [R] that it has."""
+    def _hessian(self, way: Way, batch: Batch, parts: Tensor | None) -> Linear:
+        """Global products with the Hessian of the inner loss: of the whole batch, whose `way` is there, or of one of
+        its `parts` after the other, as real steps have other rows each."""
+        batches = [batch] if parts is None else [batch.take(own) for own in parts[: self.look_ahead - 1]]
+        ways = [way] if parts is None else [self._passes.way(own, several=True) for own in batches]
+        turns = cycle(zip(ways, [own.row_weights.sum() for own in batches], strict=True))
 
         def hessian(direction: Tensors) -> Tensors:
-            return self.worker.mean(way.hessian(direction), weight)
+            own, weight = next(turns)
+            return self.worker.mean(own.hessian(direction), weight)
 
-        w, terms = taken.pulled_back(v, hessian, self.look_ahead)
-        return way.ratio_gradient(w), terms
+        return hessian
 
     @torch.no_grad()
     def _measures(self, losses: Tensor, ratio: Tensor, points: Points) -> Measures:
