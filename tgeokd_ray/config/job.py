@@ -119,7 +119,7 @@ class Fusion(Strict):
     warm_up: Share = 0.05
     hypergradient: Literal["split", "forward", "finite"] = "split"
     look_ahead: Count = 20
-    hessian_rows: Count = 512
+    hessian_rows: Count = 256
     optimizer: Optimizer = Optimizer(learning_rate=3e-3)
     changes: tuple[tuple[Count, Positive], ...] = ()
 

@@ -57,7 +57,7 @@ class Fusion:
     warm_up: float = 0.05
     hypergradient: str = "split"
     look_ahead: int = 1
-    hessian_rows: int = 512
+    hessian_rows: int = 256
     changes: tuple[tuple[int, float], ...] = ()
 
 
