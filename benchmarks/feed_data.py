@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import workload
-from numpy.typing import NDArray
 
 from tgeokd_ray.artifacts import Artifact, FileEntry, Staging, staging
+from tgeokd_ray.feed.arrow import lists, packed
 from tgeokd_ray.feed.beside import like_shard
 from tgeokd_ray.feed.class_means import ClassMeans
 from tgeokd_ray.feed.logits_files import Piece, finish, one_fold, write_logits
@@ -49,8 +49,8 @@ def _write_shard(stage: Staging, number: int, first: int, count: int, num_rows: 
     columns = {
         "row_id": pa.array(ids),
         "label": pa.array(labels),
-        "numeric": _lists(rows.numeric),
-        "categorical": _lists((rows.categorical + offsets).astype(np.int32)),
+        "numeric": lists(rows.numeric),
+        "categorical": lists((rows.categorical + offsets).astype(np.int32)),
     }
     extra = {
         "split": SPLIT,
@@ -62,7 +62,7 @@ def _write_shard(stage: Staging, number: int, first: int, count: int, num_rows: 
     form: dict[str, Any] = {"compression": COMPRESSION, "use_dictionary": False, "write_page_checksum": True}
     stage.write(
         f"{SPLIT}-{number:05d}.parquet",
-        lambda path: pq.write_table(pa.table(columns), path, row_group_size=size, **form),
+        lambda path: pq.write_table(packed(pa.table(columns)), path, row_group_size=size, **form),
         rows=count,
         extra=extra,
     )
@@ -95,7 +95,3 @@ def _write_logits(root: Path, table: Artifact) -> Artifact:
             extra = like_shard(encoded.entry(shard))
             written.append(write_logits(stage.folder, shard, pieces, storage, scored_by="nobody", extra=extra))
         return stage.commit(schema=finish(stage, written, encoded, storage, means))
-
-
-def _lists(values: NDArray[Any]) -> pa.Array:
-    return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])

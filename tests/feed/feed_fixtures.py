@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from tgeokd_ray.artifacts import save_tensors, staging
 from tgeokd_ray.feed import EncodedTable, LogitsTable, Unit
+from tgeokd_ray.feed.arrow import packed
 from tgeokd_ray.feed.class_means import MEANS
 from tgeokd_ray.feed.storage import Storage
 
@@ -80,8 +81,9 @@ def write_table(
     weight: bool = False,
     classes: Sequence[str] = CLASSES,
     name: str = "small",
+    lists: Callable[[int], bool] = lambda shard: False,
 ) -> EncodedTable:
-    """A table with shards of `shard_rows` rows and row groups of `group`."""
+    """A table with shards of `shard_rows` rows and row groups of `group`; some may be in `lists`, as all once were."""
     some = next(iter(splits.values()))
     with staging(root, "tables", name, arguments={"weight": weight}, parents={}) as stage:
         for split, columns in splits.items():
@@ -96,6 +98,7 @@ def write_table(
                     "row_ids": ids_digest(columns.row_id[part]),
                 }
                 data = pa.table(table_columns(columns, part, weight))
+                data = data if lists(shard) else packed(data)
                 stage.write(f"{split}-{shard:05d}.parquet", writer(data, group), rows=len(labels), extra=extra)
         num_categorical = some.categorical.shape[1]
         schema = {

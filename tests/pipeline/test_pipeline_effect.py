@@ -15,6 +15,7 @@ from tgeokd_ray.artifacts import open_artifact
 from tgeokd_ray.config.resolve import resolve
 from tgeokd_ray.errors import ConfigError
 from tgeokd_ray.events import Silent
+from tgeokd_ray.feed.arrow import unpacked
 from tgeokd_ray.pipeline.job import Place, run_job
 from tgeokd_ray.tables.cards import PACKAGED
 from tgeokd_ray.tables.encoders import Encoder
@@ -59,7 +60,7 @@ def rows_of(job: Asked, ratio: dict[str, Any]) -> dict[str, np.ndarray]:
     table = open_artifact(job.root / job.results["table"]["artifact"])
     parts = []
     for shard in sorted(entry.path for entry in stored.manifest.files if "split" in entry.extra):
-        told, own = pq.read_table(table.file(shard)), pq.read_table(stored.file(shard))
+        told, own = unpacked(pq.read_table(table.file(shard))), pq.read_table(stored.file(shard))
         part = {name: np.stack(told[name].to_numpy()) for name in ("row_id", "label", "categorical", "numeric")}
         part |= {"u": np.stack(own["ratio"].to_numpy())[:, 0].astype(np.float64)}
         parts.append(part | {"train": np.full(len(told), shard.startswith("train"))})

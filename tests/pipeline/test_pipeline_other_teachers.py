@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tgeokd_ray.artifacts import Artifact, latest
+from tgeokd_ray.feed.arrow import unpacked
 from tgeokd_ray.feed.batches import decode
 from tgeokd_ray.feed.folds import FOLD_NOBODY, fold_of
 from tgeokd_ray.feed.table import EncodedTable, LogitsTable
@@ -111,7 +112,7 @@ def test_a_stacked_teacher_hears_of_each_row_from_a_student_that_has_not_seen_it
     (name,) = combined.shards("train")
     shown = combined.shown(name)
     encoded = EncodedTable.open(table.path)
-    rows = decode(pq.read_table(table.file(name)), len(encoded.classes)).as_batch()
+    rows = decode(unpacked(pq.read_table(table.file(name))), len(encoded.classes)).as_batch()
     folds = fold_of(rows.row_id.numpy(), FOLDS)
     for fold in (0, 3):
         own = np.flatnonzero(folds == fold)

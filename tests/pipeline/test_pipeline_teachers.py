@@ -14,6 +14,7 @@ from tgeokd_ray.artifacts import Artifact, list_artifacts, open_artifact, stagin
 from tgeokd_ray.config.resolve import resolve
 from tgeokd_ray.errors import ConfigError, ProvenanceError
 from tgeokd_ray.events import Silent
+from tgeokd_ray.feed.arrow import unpacked
 from tgeokd_ray.feed.folds import FOLD_MEAN, fold_of
 from tgeokd_ray.feed.table import EncodedTable, LogitsTable
 from tgeokd_ray.pipeline.job import Place, run_job, run_stage
@@ -76,7 +77,7 @@ def folds(card_file: Path, root: Path, table: Artifact) -> list[Artifact]:
 def rows(artifact: Artifact, split: str) -> dict[str, np.ndarray]:
     """The columns of a split, shard after shard."""
     shards = [entry.path for entry in artifact.manifest.files if entry.extra.get("split") == split]
-    tables = [pq.read_table(artifact.file(shard)) for shard in shards]
+    tables = [unpacked(pq.read_table(artifact.file(shard))) for shard in shards]
     return {n: np.array([v for t in tables for v in t[n].to_pylist()]) for n in tables[0].column_names}
 
 

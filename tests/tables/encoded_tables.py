@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from tgeokd_ray.artifacts import Artifact
 from tgeokd_ray.events import Silent
+from tgeokd_ray.feed.arrow import unpacked
 from tgeokd_ray.tables.cards import Card
 from tgeokd_ray.tables.encode import encode
 from tgeokd_ray.tables.synthetic import CATEGORICAL, NUMERIC
@@ -53,7 +54,7 @@ class Engine:
 def shards(artifact: Artifact, split: str) -> pa.Table:
     """All rows of a split in stored order."""
     return pa.concat_tables(
-        [pq.read_table(artifact.file(e.path)) for e in entries(artifact) if e.extra["split"] == split]
+        [unpacked(pq.read_table(artifact.file(e.path))) for e in entries(artifact) if e.extra["split"] == split]
     )
 
 

@@ -94,7 +94,9 @@ class TestTable:
             assert whole.num_rows == entry.rows
             digest = hashlib.sha256(b"".join(i.to_bytes(8, "little") for i in whole["row_id"].to_pylist())).hexdigest()
             assert digest == entry.extra["row_ids"]
-            assert whole.schema.field("numeric").type.list_size == len(schema["numeric"])
+            for name, kind in (("numeric", "float"), ("categorical", "int32")):
+                field = whole.schema.field(name)
+                assert (field.type, field.metadata) == (pa.binary(4 * len(schema[name])), {b"numbers": kind.encode()})
 
     def test_the_feed_opens_it(self, table: Artifact) -> None:
         opened = EncodedTable.open(table.path)

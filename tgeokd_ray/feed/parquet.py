@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tgeokd_ray.errors import IntegrityError, Problem
+from tgeokd_ray.feed.arrow import unpacked
 
 REMAKE = "verify the artifact (tgeokd verify) and make it again"
 
@@ -26,7 +27,7 @@ def read_shard(path: Path, rows: int, columns: Sequence[str]) -> pa.Table:
 def _read(path: Path, columns: Sequence[str], rows: int, read: Callable[[pq.ParquetFile], pa.Table]) -> pa.Table:
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            table = read(file)
+            table = unpacked(read(file))
     except (OSError, IndexError, pa.ArrowException) as error:
         raise IntegrityError([Problem(f"can not be read: {error}", file=str(path))], fix=REMAKE) from error
     missing = [name for name in columns if name not in table.column_names]

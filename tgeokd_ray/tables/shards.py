@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from tgeokd_ray.artifacts import FileEntry, read_json, write_file
-from tgeokd_ray.feed.arrow import bytes_of
+from tgeokd_ray.feed.arrow import bytes_of, lists, packed
 from tgeokd_ray.tables.cards import LABEL, ROW_ID, SPLITS, UNLABELLED, WEIGHT
 from tgeokd_ray.tables.categorical import UNSEEN
 from tgeokd_ray.tables.encoders import Encoder
@@ -63,10 +63,9 @@ def group_rows(split_rows: int) -> int:
 def transform_unit(writer: ShardWriter, item: NumberedUnit) -> list[FileEntry]:
     """Write the shards of one unit and return their entries; the same bytes whenever and wherever it runs.
 
-    Columns: row_id int64, label int32 (-1 without one), numeric [P] float32 and categorical [F] int32 as lists of fixed
-    size (absent when P or F is 0: Parquet readers fail on lists of size 0), weight float32 if the card names one;
-    teacher_numeric and teacher_categorical in the same form, where the teacher sees columns that the student does not.
-    Of images numeric is the pixels, bytes of a fixed size.
+    Columns: row_id int64, label int32 (-1 without one), numeric [P] float32 and categorical [F] int32, `packed` (absent
+    when P or F is 0), weight float32 if the card names one; teacher_numeric and teacher_categorical in the same form,
+    where the teacher sees columns that the student does not. Of images numeric is the pixels, bytes of a fixed size.
     """
     raw = read_unit(writer.scratch, item.unit)
     encoders = [_encoder(writer.folder / entry.path, entry.sha256) for entry in writer.encoders]
@@ -105,7 +104,7 @@ def _shard(chosen: pa.Table, views: Sequence[tuple[NDArray[Any], NDArray[np.int3
 def _column(values: NDArray[Any]) -> pa.Array:
     if values.dtype == np.uint8:
         return bytes_of(values)
-    return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
+    return lists(values)
 
 
 def _facts(writer: ShardWriter, index: int, split: str, shard: pa.Table) -> dict[str, Any]:
@@ -132,7 +131,7 @@ def _unseen(encoder: Encoder, categorical: NDArray[np.int32]) -> list[int]:
 def _write(writer: ShardWriter, name: str, shard: pa.Table, extra: dict[str, Any]) -> FileEntry:
     def write(path: Path) -> None:
         pq.write_table(
-            shard,
+            packed(shard),
             path,
             row_group_size=writer.group_rows[extra["split"]],
             compression=COMPRESSION,
