@@ -62,6 +62,7 @@ def look_ahead_figures(quick: bool) -> Iterator[Figure]:
         cosines = {
             "one step": centred_cosine(one, expected),
             "look-ahead": centred_cosine(ahead, expected),
+            "look-ahead in four parts": centred_cosine(student.slope(num_steps=STEPS, num_parts=4)[0], expected),
             "look-ahead, outer gradient after all steps": centred_cosine(late, expected),
         }
         context = {"terms": terms} | {name: round(value, 6) for name, value in cosines.items()}

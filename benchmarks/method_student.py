@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import cycle
 from typing import Any
 
 import torch
@@ -96,10 +97,13 @@ class Student:
         theta, _ = Optimizer(self.spec).update(self.theta, grads, self.moments, self.rates)
         return self.problem.outer_loss(theta, self.outer).item()
 
-    def slope(self, name: str = "split", num_steps: int = 1, outer_after: int = 1) -> tuple[Tensor, float]:
+    def slope(
+        self, name: str = "split", num_steps: int = 1, outer_after: int = 1, num_parts: int = 1
+    ) -> tuple[Tensor, float]:
         """dJ/da [1, N, 2] as a step of the loop takes it, and how many terms its look-ahead kept.
 
-        The loop's outer gradient is that after one step; it can be that after more of them on the same batch.
+        The loop's outer gradient is that after one step; it can be that after more of them on the same batch. Products
+        with the Hessian read one of `num_parts` parts of the batch after the other.
         """
         theta, optimizer = leaves(self.theta), Optimizer(self.spec)
         way: Way = WAYS[name](Inner(theta, self.losses(theta), self.losses, self.ratio, self.inner.weights))
@@ -111,8 +115,23 @@ class Student:
         after = leaves(later)
         v = torch.autograd.grad(self.problem.outer_loss(after, self.outer), list(after.values()))
         taken = InnerStep(optimizer, self.theta, way.gradients, self.moments, self.rates)
-        found: LookAhead = taken.pulled_back(dict(zip(after, v, strict=True)), way.hessian, num_steps)
+        parts = (
+            [way] if num_parts == 1 else [self.part(name, theta, slice(n, None, num_parts)) for n in range(num_parts)]
+        )
+        turns = cycle(parts)
+        found: LookAhead = taken.pulled_back(
+            dict(zip(after, v, strict=True)), lambda d: next(turns).hessian(d), num_steps
+        )
         return way.ratio_gradient(found.w), found.terms.item()
+
+    def part(self, name: str, theta: Tensors, chosen: slice) -> Way:
+        """The way of some rows of the inner batch."""
+        rows = self.inner[chosen]
+
+        def losses(at: Tensors) -> Tensor:
+            return self.problem.losses(self.problem.logits(at, rows), rows)
+
+        return WAYS[name](Inner(theta, losses(theta), losses, self.ratio[:, chosen], rows.weights))
 
     def unrolled(self, num_steps: int = 1) -> Tensor:
         """dJ/da [1, N, 2] by reverse mode through `num_steps` steps of torch.optim on the inner batch."""
