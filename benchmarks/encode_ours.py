@@ -25,6 +25,7 @@ from tgeokd_ray.tables.encode import encode
 
 def main(folder: str, processes: int, files: list[str]) -> None:
     pa.set_cpu_count(1)
+    pa.array([0]).to_numpy()  # pyarrow loads pandas, .4 s, at its first conversion: an import like all others
     seconds: dict[str, float] = {}
     elsewhere: list[float] = []
     with multiprocessing.get_context("spawn").Pool(processes) if processes > 1 else nullcontext() as pool:
@@ -52,6 +53,7 @@ def main(folder: str, processes: int, files: list[str]) -> None:
 
 def _started(seconds: float) -> None:
     """A process of the pool has its imports; it waits, so that each process gets one call."""
+    pa.array([0]).to_numpy()
     time.sleep(seconds)
 
 

@@ -39,6 +39,12 @@ def three(rows: int = ROWS) -> Tensor:
     return found
 
 
+def dropped() -> Tensor:
+    """Masks of the six hidden units of both students, for every row."""
+    kept = torch.rand(2, ROWS, 6, generator=torch.Generator().manual_seed(9), dtype=torch.float64) > 0.4
+    return kept.double() / 0.6
+
+
 def test_the_parts_of_a_batch_hold_each_row_once_and_differ_by_one_a_lane() -> None:
     found = places(SHARES, 5)
     assert found is not None
@@ -116,16 +122,17 @@ def ratio_of(step, state: State) -> Tensor:  # type: ignore[no-untyped-def]
 
 @pytest.mark.parametrize("way", WAYS)
 def test_parts_of_the_same_rows_are_the_whole_batch(way: str) -> None:
-    """Three times the same rows: each part's mean is that of the batch. Parts of other rows give another direction."""
+    """Three times the same rows and masks: each part's mean is the batch's. Other parts give another direction."""
     step = make_step(way, look_ahead=5)
     state = make_state(step)
-    rows = INNER.take(torch.arange(8).repeat_interleave(3))
+    again = torch.arange(8).repeat_interleave(3)
+    rows, masks = INNER.take(again), dropped().index_select(1, again)
     bound = 1e-6 if way == "finite" else 1e-12
-    whole, _ = step(state, rows, OUTER, 0.5)
-    found, _ = step(state, rows, OUTER, 0.5, None, three())
+    whole, _ = step(state, rows, OUTER, 0.5, masks)
+    found, _ = step(state, rows, OUTER, 0.5, masks, three())
     torch.testing.assert_close(found.omega, whole.omega, rtol=0, atol=bound)
     torch.testing.assert_close(found.theta, whole.theta, rtol=0, atol=0)
-    other, _ = step(state, rows, OUTER, 0.5, None, places([(0, 8), (0, 8), (0, 8)], 3))
+    other, _ = step(state, rows, OUTER, 0.5, masks, places([(0, 8), (0, 8), (0, 8)], 3))
     assert max((other.omega[name] - value).abs().max() for name, value in whole.omega.items()) > 1e-4
 
 
@@ -152,11 +159,10 @@ def test_workers_move_omega_as_one_process_does(shares: tuple[int, ...]) -> None
 @pytest.mark.parametrize("way", ["split", "forward"])
 @pytest.mark.parametrize("micro_rows", [1, 3, 8, 100])
 def test_chunks_change_nothing(way: str, micro_rows: int) -> None:
-    masks = (torch.rand(2, ROWS, 6, generator=torch.Generator().manual_seed(9), dtype=torch.float64) > 0.4) / 0.6
     step = make_step(way, look_ahead=5)
     state = make_state(step)
-    whole, _ = step(state, INNER, OUTER, 0.5, masks.double(), three())
-    found, _ = replace(step, micro_rows=micro_rows)(state, INNER, OUTER, 0.5, masks.double(), three())
+    whole, _ = step(state, INNER, OUTER, 0.5, dropped(), three())
+    found, _ = replace(step, micro_rows=micro_rows)(state, INNER, OUTER, 0.5, dropped(), three())
     agree(found, whole)
 
 
