@@ -166,9 +166,10 @@ def test_chunks_change_nothing(way: str, micro_rows: int) -> None:
     agree(found, whole)
 
 
-def test_no_graph_holds_more_rows_and_none_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Parts of eight rows in chunks of five: the network runs anew for each product."""
-    step = replace(make_step(look_ahead=5), micro_rows=5)
+@pytest.mark.parametrize(("micro_rows", "last"), [(5, 3), (10, 8)])
+def test_no_graph_holds_more_rows_and_none_is_kept(monkeypatch: pytest.MonkeyPatch, micro_rows: int, last: int) -> None:
+    """Parts of eight rows, in two chunks or in one: for each product the network runs anew."""
+    step = replace(make_step(look_ahead=5), micro_rows=micro_rows)
     state = make_state(step)
     seen: Counter[int] = Counter()
     logits = Problem.logits
@@ -179,8 +180,8 @@ def test_no_graph_holds_more_rows_and_none_is_kept(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(Problem, "logits", watched)
     step(state, INNER, OUTER, 0.5, None, three())
-    assert max(seen) == 5
-    assert seen[3] == 4, "the second chunk of a part, once for each product"
+    assert max(seen) == micro_rows
+    assert seen[last] == 4, "the last chunk of a part, once for each product"
 
 
 @pytest.mark.parametrize("kind", KINDS)
