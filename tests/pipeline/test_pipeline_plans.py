@@ -26,6 +26,20 @@ def test_the_first_phase_takes_way_and_look_ahead_from_the_job(way: str) -> None
     assert (shape.fusion.hypergradient, shape.fusion.look_ahead) == (way, 7)
 
 
+def test_the_first_phase_has_members_of_its_own_or_those_of_the_student() -> None:
+    assert [(spec.ensemble, len(spec.model_seeds)) for spec in (plan().learned, *plan().shapes)] == [(False, 1)] * 2
+    several = plan("distill.fusion.members=3")
+    assert [(spec.ensemble, len(spec.model_seeds)) for spec in (several.learned, *several.controls)] == [(False, 1)] * 7
+    (shape,) = several.shapes
+    assert (shape.ensemble, len(set(shape.model_seeds)), shape.model_seeds[0]) == (
+        True,
+        3,
+        plan().shapes[0].model_seeds[0],
+    )
+    (shape,) = plan("distill.fusion.members=3", "student.model.members=4").shapes
+    assert len(shape.model_seeds) == 4
+
+
 def test_one_step_stays_one_step_in_the_way_of_the_job() -> None:
     fusion = plan("distill.rule=tgeo_one_step", "distill.fusion.hypergradient=forward").learned.fusion
     assert (fusion.hypergradient, fusion.look_ahead) == ("forward", 1)

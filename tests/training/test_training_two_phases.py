@@ -19,6 +19,7 @@ from tgeokd_ray.errors import ProvenanceError
 from tgeokd_ray.events import Silent
 from tgeokd_ray.feed import EncodedTable
 from tgeokd_ray.feed.ratios import RatiosTable
+from tgeokd_ray.objectives.settings import OptimizerSpec
 from tgeokd_ray.training.pack import Pack, dropped
 from tgeokd_ray.training.ratios import commit_known, logits_and_gates, second_half
 from tgeokd_ray.training.spec import Candidate, Choice, Finished, Fusion, RunSpec
@@ -89,6 +90,30 @@ def test_the_ratio_is_the_same_for_one_and_three_workers_and_after_a_kill(small,
     (resumed,) = run(killed, progress=progress)
     assert any("continued from step" in warning for warning in progress.warnings)
     assert resumed.digest == learned.digest
+
+
+def test_the_ratio_of_an_ensemble_is_the_mean_of_its_members(small) -> None:  # type: ignore[no-untyped-def]
+    alone = [run(shape(small, artifact=f"shape-{seed}", model_seeds=(seed,)))[0] for seed in (0, 7)]
+    (both,) = run(shape(small, artifact="shapes", model_seeds=(0, 7), ensemble=True))
+    expected, found = [stored(one) for one in alone], stored(both)
+    for row, (u, _) in found.items():
+        ratios = [1 / (1 + np.exp(-one[row][0])) for one in expected]
+        assert 1 / (1 + np.exp(-u)) == pytest.approx(np.mean(ratios), abs=1e-5)
+    mean = np.mean([one.metrics["ratio"]["mean"] for one in alone])
+    assert both.metrics["ratio"]["mean"] == pytest.approx(mean, abs=1e-6)
+    names = load_tensors(Path(both.artifact) / "fusion.safetensors")
+    for member, one in enumerate(alone):
+        for name, value in load_tensors(Path(one.artifact) / "fusion.safetensors").items():
+            np.testing.assert_allclose(names[f"members.{member}.{name}"], value, atol=1e-6)
+
+
+def test_members_that_end_early_leave_the_ratio_to_the_others(small) -> None:  # type: ignore[no-untyped-def]
+    fast = OptimizerSpec(kind="adam", learning_rate=0.1)
+    spec = shape(small, epochs=8, patience=1, model_seeds=(0, 7, 11), ensemble=True, optimizer=fast)
+    (found,) = run(spec)
+    members = {name.rpartition(".")[0] for name in load_tensors(Path(found.artifact) / "fusion.safetensors")}
+    assert 0 < len({name.split(".")[1] for name in members}) < 3
+    assert len(stored(found)) == ROWS["train"] + ROWS["outer"]
 
 
 def test_the_average_is_over_states_of_the_second_half_and_one_epoch_will_do(small) -> None:  # type: ignore[no-untyped-def]

@@ -106,7 +106,8 @@ class Fusion(Strict):
     torch cannot differentiate), or `finite` differences (for any student). With `disagreement` the network also sees
     how far several teachers are apart on a row. The rule `tgeo_one_step` looks one step ahead, and has two options of
     its own: `centred`, and as `level` its mean ratio, a number or `chosen` for the constant that won on valid. By
-    `changes`, pairs of an epoch and a rate, the optimizer has another learning rate from that epoch on.
+    `changes`, pairs of an epoch and a rate, the optimizer has another learning rate from that epoch on. The rule `tgeo`
+    takes the mean ratio of `members` networks, each beside a student of its own.
     """
 
     features: Literal["label_aligned", "without_means", "label_free", "paper", "vertices", "edges"] = "label_aligned"
@@ -120,6 +121,7 @@ class Fusion(Strict):
     hypergradient: Literal["split", "forward", "finite"] = "split"
     look_ahead: Count = 20
     hessian_rows: Count = 256
+    members: Count = 1
     optimizer: Optimizer = Optimizer(learning_rate=3e-3)
     changes: tuple[tuple[Count, Positive], ...] = ()
 

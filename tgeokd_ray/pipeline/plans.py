@@ -212,14 +212,14 @@ def students_plan(
     first = distill.temperatures[0]
     if distill.rule == "tgeo_one_step":
         rule = {"kind": distill.rule, **network, "centred": distill.fusion.centred, "level": distill.fusion.level}
-        fusion = replace(_fusion(job), look_ahead=1)
-        learned = student("tgeo", rule, first, splits=("train",), fusion=fusion)
+        learned = student("tgeo", rule, first, splits=("train",), fusion=replace(_fusion(job), look_ahead=1))
         return StudentsPlan(tuple(controls), (), learned, job.metric, grid)
     if distill.ratios:
         known = _known(distill, root)
         return StudentsPlan(tuple(controls), (), student("tgeo", {"kind": "tgeo"}, first), job.metric, grid, known)
     phase = {"kind": "ratios", "alone": True, "splits": ("train",), "ratio_splits": ("train", "outer")}
-    shapes = each("shape", {"kind": "tgeo_shape", **network}, fusion=_fusion(job), **phase)
+    phase |= {"fusion": _fusion(job), "members": max(distill.fusion.members, job.student.model.members)}
+    shapes = each("shape", {"kind": "tgeo_shape", **network}, **phase)
     return StudentsPlan(tuple(controls), tuple(shapes), student("tgeo", {"kind": "tgeo"}, first), job.metric, grid)
 
 
@@ -255,11 +255,12 @@ def _total(value: Any) -> float:
     return float(sum(value)) if isinstance(value, list | tuple) else float(value)
 
 
-def _spec(job: Job, model: Model, training: Training, **places: Any) -> RunSpec:
+def _spec(job: Job, model: Model, training: Training, *, members: int | None = None, **places: Any) -> RunSpec:
+    members = members or model.members
     return RunSpec(
         model=model.model_dump(exclude={"members"}),
-        model_seeds=tuple(job.seed + MEMBER_SEEDS * member for member in range(model.members)),
-        ensemble=model.members > 1,
+        model_seeds=tuple(job.seed + MEMBER_SEEDS * member for member in range(members)),
+        ensemble=members > 1,
         optimizer=_optimizer(training.optimizer),
         epochs=training.epochs,
         batch_rows=training.batch_rows,

@@ -45,9 +45,10 @@ def finish_models(
 def finish_ratios(
     pack: Pack, problem: Problem, state: State, data: RunData, worker: Worker, source: Source, record: Record
 ) -> list[Artifact]:
-    """Score every row with the ratio that a run has learned, and commit it."""
+    """Score every row with the mean of the ratios that a run's members have learned, and commit it."""
     ((spec, students),) = pack.places()
-    ratio = summarise_ratio(problem, state.theta, state.omega, data.train.batches(0), worker)
+    training = problem.take(state.active.tolist())
+    ratio = summarise_ratio(training, state.theta, state.omega, data.train.batches(0), worker).together()
     rows = score(spec, problem, state, worker, source, data.evaluation_rows)
     if worker.rank:
         return []

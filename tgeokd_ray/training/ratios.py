@@ -1,6 +1,6 @@
 """What the first of two phases leaves behind: the ratio of every row, averaged over states of its second half.
 
-N rows, M teachers, S snapshots of one student.
+N rows, M teachers, S snapshots of the students: of one, or of all members of an ensemble.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def commit_ratios(
     spec: RunSpec, rows: RowRatios, state: State, metrics: dict[str, Any], record: dict[str, Any]
 ) -> Artifact:
     """Write `ratios/NAME`: u, gate and distances of every row in shards like the table's, the mean of u, the median
-    distances, the last fusion network.
+    distances, the last fusion network, of an ensemble that of every member that trained to the end.
 
     IntegrityError if a row of the table was not scored.
     """
@@ -123,7 +123,12 @@ def commit_ratios(
     with staging(spec.root, spec.kind, spec.artifact, arguments=spec.arguments(), parents=parents(spec)) as stage:
         of_rows = (rows.row_ids.numpy(), rows.weights.numpy(), rows.distances.numpy())
         schema = write_shards(stage, table, spec.ratio_splits, *of_rows)
-        fusion = {name: value[0].cpu() for name, value in state.omega.items()}
+        prefixes = [f"members.{member}." if spec.ensemble else "" for member in state.active.tolist()]
+        fusion = {
+            f"{prefix}{name}": value[place].cpu()
+            for name, value in state.omega.items()
+            for place, prefix in enumerate(prefixes)
+        }
         stage.write("fusion.safetensors", lambda path: save_tensors(path, fusion, finite=True))
         metrics = metrics | {"mean_logit": schema["mean"]}
         stage.write("metrics.json", lambda path: write_json(path, metrics))
