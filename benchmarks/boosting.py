@@ -35,6 +35,7 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.preprocessing import TargetEncoder
 
 from tgeokd_ray.artifacts import Artifact, latest
+from tgeokd_ray.feed.arrow import unpacked
 
 SCORED = ("train", "outer", "valid", "test")
 NATIVE = 255  # categories of one column that the boosting model takes as they are
@@ -53,7 +54,7 @@ class Split:
 def read(table: Artifact, split: str) -> Split:
     """All rows of a split, from the table's shards."""
     shards = [entry.path for entry in table.manifest.files if entry.extra.get("split") == split]
-    rows = pa.concat_tables([pq.read_table(table.file(shard)) for shard in shards])
+    rows = pa.concat_tables([unpacked(pq.read_table(table.file(shard))) for shard in shards])
     offsets = np.array([column["offset"] for column in table.manifest.schema["categorical"]])
     numeric, categorical = (np.stack(rows[name].to_numpy()) for name in ("numeric", "categorical"))
     return Split(rows["row_id"].to_numpy(), numeric, categorical - offsets, rows["label"].to_numpy())

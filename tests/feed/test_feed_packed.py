@@ -50,6 +50,12 @@ def test_a_slice_is_packed_as_a_slice_and_bytes_of_images_stay() -> None:
     assert unpacked(images).equals(images)
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.int64, np.float16, np.uint8])
+def test_numbers_that_nobody_would_read_are_not_packed(dtype: type[np.generic]) -> None:
+    with pytest.raises(pa.ArrowInvalid, match=r"column x: .* can not be packed$"):
+        packed(pa.table({"x": lists(np.zeros((2, 3), dtype))}))
+
+
 def test_a_packed_value_that_is_missing_is_noticed(tmp_path: Path) -> None:
     field = pa.field("numeric", pa.binary(8), metadata={NUMBERS: "float"})
     table = pa.table([flat(np.arange(2)), flat(np.zeros(2, np.int32))], names=["row_id", "label"])

@@ -18,6 +18,7 @@ from tgeokd_ray.feed.rows import Rows
 from tgeokd_ray.objectives.rule_pack import RulePack
 from tgeokd_ray.objectives.rules import RULES, build_rule
 from tgeokd_ray.training.captured import Captured, captured
+from tgeokd_ray.training.parts import places
 from tgeokd_ray.training.state import State
 from tgeokd_ray.training.steps import Step
 
@@ -79,8 +80,10 @@ def test_nothing_in_a_step_waits_for_a_device(kinds: tuple[str, str]) -> None:
     step, state = with_rules(*row_wise("rowwise_adagrad", 3), RulePack.of([build_rule(kind) for kind in kinds]))
     step = replace(step, fixed_window=True)
     state, _ = step(state, FEW, OTHERS, 0.5)
+    parts = places([(0, len(FEW))], 2)
     with Waits() as waits:
         step(state, FEW, OTHERS, 0.6)
+        step(state, FEW, OTHERS, 0.6, None, parts)
     assert not waits.found
 
 
@@ -106,8 +109,9 @@ def test_no_rule_counts_the_rows_that_fill_up_a_batch(kinds: tuple[str, str], wa
     expected, found, quick = copied(state), copied(state), recorded(step)
     for inner, outer in ((21, 13), (18, None), (24, 9), (3, 11)):
         batches = with_holes(FEW)[:inner], None if outer is None else OTHERS[:outer]
-        expected, measures = step(expected, *batches, 0.0)
-        found, seen = quick(found, *batches, 0.0)
+        parts = places([(0, inner)], 2)
+        expected, measures = step(expected, *batches, 0.0, None, parts)
+        found, seen = quick(found, *batches, 0.0, None, parts)
         torch.testing.assert_close(seen, measures, rtol=bound, atol=bound)
     agree(found, expected, bound)
 
@@ -141,9 +145,10 @@ def test_a_gpu_ends_where_a_processor_does(kind: str, look_ahead: int) -> None:
     assert isinstance(quick, Captured)
     for inner, outer in [(FEW, OTHERS), (FEW[:3], None), (FEW, OTHERS[:2]), (FEW[:2], OTHERS), (FEW, None)]:
         moved = None if outer is None else outer.to("cuda")
-        expected, _ = step(expected, inner, outer, 0.5)
-        plain, _ = replace(there, fixed_window=True)(plain, inner.to("cuda"), moved, 0.5)
-        found, _ = quick(found, inner.to("cuda"), moved, 0.5, None)
+        parts, there_too = (places([(0, len(inner))], 2, device) for device in ("cpu", "cuda"))
+        expected, _ = step(expected, inner, outer, 0.5, None, parts)
+        plain, _ = replace(there, fixed_window=True)(plain, inner.to("cuda"), moved, 0.5, None, there_too)
+        found, _ = quick(found, inner.to("cuda"), moved, 0.5, None, there_too)
     for one in (plain, found):
         back = {name: value.cpu() for name, value in one.flat().items()}
         agree(State.from_flat(back, epoch=0, step=0, history=(), device=torch.device("cpu")), expected, 1e-9)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import weakref
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,13 +24,14 @@ from tgeokd_ray.feed.rows import Rows, concatenate
 from tgeokd_ray.objectives.hypergradient import InnerStep
 from tgeokd_ray.objectives.points import Context
 from tgeokd_ray.objectives.settings import OptimizerSpec
-from tgeokd_ray.objectives.ways import WAYS
+from tgeokd_ray.objectives.ways import WAYS, Way
 from tgeokd_ray.training.parts import places
+from tgeokd_ray.training.passes import Passes
 from tgeokd_ray.training.problem import Problem
 from tgeokd_ray.training.spec import Fusion
 from tgeokd_ray.training.state import State
 
-SHARES = ((0, 9), (1, 0), (2, 8), (3, 7))
+SHARES = ((0, 9), (4, 0), (6, 8), (9, 7))
 
 
 def three(rows: int = ROWS) -> Tensor:
@@ -45,12 +47,23 @@ def dropped() -> Tensor:
     return kept.double() / 0.6
 
 
-def test_the_parts_of_a_batch_hold_each_row_once_and_differ_by_one_a_lane() -> None:
+def test_the_parts_of_a_batch_hold_each_row_once_and_are_alike() -> None:
     found = places(SHARES, 5)
     assert found is not None
     assert sorted(found[found >= 0].tolist()) == list(range(24))
     assert (found >= 0).sum(1).tolist() == [4, 4, 5, 6, 5]
     assert places(SHARES, 1) is None
+
+
+@pytest.mark.parametrize(
+    ("rows", "num_parts", "most"), [(1024, 4, 3), (4096, 16, 4), (1024, 32, 2), (1024, 128, 2), (513, 100, 2)]
+)
+def test_no_part_has_much_more_than_another(rows: int, num_parts: int, most: int) -> None:
+    """Batches of twelve lanes, whose rows are rounded down or up."""
+    found = places([(lane, (rows + lane) // 12) for lane in range(12)], num_parts)
+    assert found is not None
+    sizes = (found >= 0).sum(1)
+    assert int(sizes.max() - sizes.min()) <= most
 
 
 @pytest.mark.parametrize("world", [1, 2, 4])
@@ -64,7 +77,9 @@ def test_a_part_has_the_same_rows_for_every_number_of_workers(world: int) -> Non
         for number, positions in enumerate(found):
             seen[number] |= {names[at] for at in positions.tolist() if at >= 0}
     assert seen == {
-        number: {(lane, place) for lane, rows in SHARES for place in range(rows) if (place + lane) % 3 == number}
+        number: {
+            (lane, place) for lane, rows in SHARES for place in range(rows) if (place + lane * 3 // 12) % 3 == number
+        }
         for number in range(3)
     }
 
@@ -226,8 +241,10 @@ def test_only_a_batch_of_two_parts_or_more_has_another_digest(small) -> None:  #
         fusion = Fusion(look_ahead=look_ahead, hessian_rows=hessian_rows)
         return small.spec(batch_rows=batch_rows, fusion=fusion)
 
-    assert [spec(100, 20, rows).hessian_parts for rows in (101, 100, 51, 50, 34, 33, 1)] == [1, 1, 1, 2, 2, 3, 100]
-    assert spec(100, 1, 10).hessian_parts == 1
+    parts = [spec(100, 20, rows).hessian_parts(100) for rows in (101, 100, 51, 50, 34, 33, 1)]
+    assert parts == [1, 1, 1, 2, 2, 3, 100]
+    assert spec(100, 1, 10).hessian_parts(100) == 1
+    assert spec(1000, 20, 40).hessian_parts(79.9) == 1, "of a batch as it is, which may be far smaller"
     assert spec(100, 20, 100).arguments() == spec(100, 20, 51).arguments()
     assert "hessian_rows" not in spec(100, 20, 100).arguments()["fusion"]
     assert spec(100, 20, 50).arguments()["fusion"]["hessian_rows"] == 50
@@ -251,3 +268,27 @@ def test_a_run_reads_parts_and_ends_as_with_two_and_three_ranks(small, tmp_path:
         for name, value in found.items():
             slack = 1e-12 if name.startswith("model/") else 1e-10
             torch.testing.assert_close(value, expected[name], rtol=0, atol=slack, msg=name)
+
+
+@pytest.mark.parametrize(("num_parts", "built", "most"), [(3, 3, 3), (7, 7, 5), (9, 9, 3), (24, 10, 2)])
+def test_a_part_is_kept_only_while_it_comes_again(
+    monkeypatch: pytest.MonkeyPatch, num_parts: int, built: int, most: int
+) -> None:
+    """Ten products: with seven parts three come again, and wait beside the one that is read."""
+    step = make_step("finite", look_ahead=11)
+    state = make_state(step)
+    made: list[weakref.ref[Way]] = []
+    alive: list[int] = []
+    way = Passes.way
+
+    def watched(self: Passes, *arguments: object, **options: object) -> Way:
+        found = way(self, *arguments, **options)  # type: ignore[arg-type]
+        if options.get("several"):
+            made.append(weakref.ref(found))
+            alive.append(sum(one() is not None for one in made))
+        return found
+
+    monkeypatch.setattr(Passes, "way", watched)
+    step(state, INNER, OUTER, 0.5, None, places([(0, ROWS)], num_parts))
+    assert len(made) == built
+    assert max(alive) <= most

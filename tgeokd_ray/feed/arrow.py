@@ -55,9 +55,12 @@ def flat(values: NDArray[Any]) -> pa.Array:
 def packed(table: pa.Table) -> pa.Table:
     """A table as it is written: lists of a fixed size as their bytes, one value a row, and the type of the numbers in
     the metadata of the field. Of lists Parquet stores and reads lengths, too, which takes longer than the numbers do.
+    ArrowInvalid for numbers of a type that nobody would read.
     """
     for place, field in enumerate(table.schema):
         if pa.types.is_fixed_size_list(field.type):
+            if field.type.value_type not in PACKED.values():
+                raise pa.ArrowInvalid(f"column {field.name}: {field.type} can not be packed")
             chunks = [_bytes_in_place_of(chunk) for chunk in table.column(place).chunks]
             kind = pa.binary(field.type.list_size * field.type.value_type.bit_width // 8)
             said = pa.field(field.name, kind, metadata={NUMBERS: str(field.type.value_type)})

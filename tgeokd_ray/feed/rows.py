@@ -96,6 +96,13 @@ class Rows:
 _FIELDS = attrgetter(*(field.name for field in fields(Rows)))
 
 
+def sent(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """A tensor on its way to `device`: a GPU copies it by itself while the caller goes on."""
+    if torch.device(device).type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
 def concatenate(parts: Sequence[Rows]) -> Rows:
     """The rows of one or more parts, in order; a single part is returned as it is."""
     if len(parts) == 1:

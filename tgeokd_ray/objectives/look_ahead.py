@@ -30,7 +30,8 @@ def look_ahead(v: Mapping[str, Tensor], preconditioner: Preconditioner, hessian:
     p_k - H P p_k - D p_k`: the outer gradient as it is k steps earlier. `hessian` must be the mean over all workers.
     A student's series ends before a term whose `<p_k, P p_k>` exceeds the first one's (P reaches 50 on cold rows, and
     the series explodes), so that w is at most K first terms long in that norm; mild growth of single terms is negative
-    curvature, which a real unroll has, too. Nothing waits for the device: the K - 1 products are taken in any case.
+    curvature, which a real unroll has, too. H may be that of other rows at each call, as it is for K real steps.
+    Nothing waits for the device: the K - 1 products are taken in any case.
     """
     scale, p = (flattened({name: part[name] for name in v}) for part in (preconditioner.scale, v))
     decays = preconditioner.decay

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Protocol, TypeVar
 
 import torch
@@ -118,7 +119,10 @@ class Forward:
     def __init__(self, inner: Inner) -> None:
         self._inner = inner
         self._theta = {name: value.detach() for name, value in inner.theta.items()}
-        self.gradients = inner.gradients()
+
+    @cached_property
+    def gradients(self) -> Tensors:
+        return self._inner.gradients()
 
     def hessian(self, direction: Mapping[str, Tensor]) -> Tensors:
         return self._pushed(torch.func.grad(self._loss), direction)
@@ -147,7 +151,10 @@ class Finite:
 
     def __init__(self, inner: Inner) -> None:
         self._inner = inner
-        self.gradients = inner.gradients()
+
+    @cached_property
+    def gradients(self) -> Tensors:
+        return self._inner.gradients()
 
     def hessian(self, direction: Mapping[str, Tensor]) -> Tensors:
         direction = _in_type_of(self._inner.theta, direction)

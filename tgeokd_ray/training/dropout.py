@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tgeokd_ray.feed.rows import sent
+
 _PURPOSE = 0xD0  # apart from every other stream that starts from a model's seed
 
 
@@ -36,7 +38,7 @@ class Dropout:
             seed: torch.cat([self._lane(seed, step, *share) for share in shares]) for seed in set(self.model_seeds)
         }
         students = torch.stack([drawn[seed] for seed in self.model_seeds])
-        return students.to(like.device, like.dtype) / (1 - self.rate)
+        return sent(students, like.device).to(like.dtype) / (1 - self.rate)
 
     def _lane(self, seed: int, step: int, lane: int, rows: int) -> Tensor:
         (word,) = np.random.SeedSequence((_PURPOSE, seed, step, lane)).generate_state(1, np.uint64)

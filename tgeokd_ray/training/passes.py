@@ -55,8 +55,8 @@ class Passes:
     def way(
         self, batch: Batch, losses: Tensor | None = None, at: NetworkAt | None = None, *, several: bool = False
     ) -> Way:
-        """All that is asked of the inner loss in an outer step: of a network that knows its derivatives by itself. One
-        of `several` that are kept holds no graph where only so many rows may have one."""
+        """All that is asked of the inner loss in an outer step: of a network that knows its derivatives by itself. Of
+        `several` ways that are kept at once none holds a graph where `micro_rows` says how many rows may have one."""
 
         def way(own: Batch, losses: Tensor | None = None, at: NetworkAt | None = None) -> Way:
             at = at if at is not None else self.at(own.theta, own.rows, own.masks) if losses is None else None

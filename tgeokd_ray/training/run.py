@@ -113,7 +113,7 @@ def _step(pack: Pack, rule: RulePack, data: RunData, worker: Worker) -> Step:
         fusion_learning_rate=_fusion_rates(rates, spec, data.train.steps_per_epoch),
         hypergradient=spec.fusion.hypergradient,
         look_ahead=spec.fusion.look_ahead,
-        num_parts=spec.hessian_parts,
+        num_parts=spec.hessian_parts(data.train.rows / max(data.train.steps_per_epoch, 1)),
         micro_rows=spec.micro_rows,
         windowed=bool(optimizer.tables) or _pays(spec, data, optimizer),
         fixed_window=worker.size == 1 and device.type != "cpu",

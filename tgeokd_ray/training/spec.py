@@ -152,10 +152,9 @@ class RunSpec:
     evaluation_rows: int = 8192
     cache_bytes: int = 1 << 30
 
-    @property
-    def hessian_parts(self) -> int:
-        """In how many parts the products of a look-ahead read an inner batch; 1: each reads all of it."""
-        return max(self.batch_rows // self.fusion.hessian_rows, 1) if self.fusion.look_ahead > 1 else 1
+    def hessian_parts(self, rows: float) -> int:
+        """In how many parts the products of a look-ahead read an inner batch of `rows`; 1: each reads all of it."""
+        return max(int(rows / self.fusion.hessian_rows), 1) if self.fusion.look_ahead > 1 else 1
 
     def arguments(self) -> dict[str, Any]:
         """Everything that decides the numbers, JSON-ready; parents are named by digest beside it.
@@ -169,7 +168,7 @@ class RunSpec:
         for optimizer in (values["optimizer"], values["fusion"]["optimizer"]):
             if optimizer["embedding"] == "dense":
                 del optimizer["embedding"], optimizer["embedding_rate"]
-        if self.hessian_parts == 1:
+        if self.hessian_parts(self.batch_rows) == 1:
             del values["fusion"]["hessian_rows"]
         if not self.fusion.changes:
             del values["fusion"]["changes"]

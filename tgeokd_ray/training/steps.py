@@ -5,9 +5,9 @@ N rows, C classes, M teachers, R students in the pack.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import cycle
+from itertools import repeat
 
 import torch
 from torch import Tensor
@@ -216,15 +216,24 @@ class Step:
     def _hessian(self, way: Way, batch: Batch, parts: Tensor | None) -> Linear:
         """Global products with the Hessian of the inner loss: of the whole batch, whose `way` is there, or of one of
         its `parts` after the other, as real steps have other rows each."""
-        batches = [batch] if parts is None else [batch.take(own) for own in parts[: self.look_ahead - 1]]
-        ways = [way] if parts is None else [self._passes.way(own, several=True) for own in batches]
-        turns = cycle(zip(ways, [own.row_weights.sum() for own in batches], strict=True))
+        ways = repeat((way, batch.row_weights.sum())) if parts is None else self._in_turn(batch, parts)
 
         def hessian(direction: Tensors) -> Tensors:
-            own, weight = next(turns)
+            own, weight = next(ways)
             return self.worker.mean(own.hessian(direction), weight)
 
         return hessian
+
+    def _in_turn(self, batch: Batch, parts: Tensor) -> Iterator[tuple[Way, Tensor]]:
+        """The ways of the parts, with their weights, one for each product. None is kept that does not come again."""
+        kept: dict[int, tuple[Way, Tensor]] = {}
+        products = self.look_ahead - 1
+        for turn in range(products):
+            place = turn % len(parts)
+            if place not in kept:
+                own = batch.take(parts[place])
+                kept[place] = self._passes.way(own, several=True), own.row_weights.sum()
+            yield kept[place] if turn + len(parts) < products else kept.pop(place)
 
     @torch.no_grad()
     def _measures(self, losses: Tensor, ratio: Tensor, points: Points) -> Measures:
