@@ -101,11 +101,11 @@ class Student(Strict):
 class Fusion(Strict):
     """The fusion network and its outer steps: every `every` inner steps, after the share `warm_up` of all steps.
 
-    An outer gradient is pulled back through `look_ahead` inner steps, of which each has other rows of the inner batch,
-    `hessian_rows` or more; `hypergradient` is how: reverse mode twice, `forward` mode (for students whose backward pass
-    torch cannot differentiate), or `finite` differences (for any student). With `disagreement` the network also sees
-    how far several teachers are apart on a row. The rule `tgeo_one_step` looks one step ahead, and has two options of
-    its own: `centred`, and as `level` its mean ratio, a number or `chosen` for the constant that won on valid. By
+    An outer gradient is pulled back through `look_ahead` inner steps, by products with a Hessian of about
+    `hessian_rows` rows or more; `hypergradient` is how: reverse mode twice, `forward` mode (for students whose backward
+    pass torch cannot differentiate), or `finite` differences (for any student). With `disagreement` the network also
+    sees how far several teachers are apart on a row. The rule `tgeo_one_step` looks one step ahead, and has two options
+    of its own: `centred`, and as `level` its mean ratio, a number or `chosen` for the constant that won on valid. By
     `changes`, pairs of an epoch and a rate, the optimizer has another learning rate from that epoch on. The rule `tgeo`
     takes the mean ratio of `members` networks, each beside a student of its own.
     """

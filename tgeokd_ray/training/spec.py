@@ -48,8 +48,8 @@ class Fusion:
     """How the fusion network is trained: its optimizer, an outer step every `every` inner steps on `batch_rows` outer
     rows, from the share `warm_up` of all steps on (Adam's first steps carry no signal). `hypergradient` is a way of
     `objectives.ways`, `look_ahead` the number K of inner steps that an outer gradient is pulled back through. Each of
-    its products with the Hessian reads a part of the inner batch, `hessian_rows` rows or more. By `changes`, (epoch,
-    learning rate) in order, the optimizer has another rate from that epoch on."""
+    its products with the Hessian reads a part of the inner batch, about `hessian_rows` rows or more. By `changes`,
+    (epoch, learning rate) in order, the optimizer has another rate from that epoch on."""
 
     optimizer: OptimizerSpec = field(default_factory=lambda: OptimizerSpec(kind="adam", learning_rate=3e-3))
     every: int = 4
