@@ -1,7 +1,7 @@
 """Students on a GPU: rows per second, how busy it is, against compiled plain PyTorch, what outer steps cost there, and
 whether its numbers are those of a processor.
 
-python benchmarks/gpu.py [train launches bilevel parity kernels] [--quick] [--json]; needs torch, numpy and pyarrow.
+python benchmarks/gpu.py [train launches bilevel look_ahead parity kernels] [--quick] [--json]; needs torch, numpy, pyarrow.
 
 Not measured, with the reason, where no GPU is. Wall seconds, bfloat16, DNN 400x3 on 13 numeric and 26 categorical
 columns of 16; batches lie in the GPU's memory, four of them in turn. Plain PyTorch is the same network with one
@@ -20,7 +20,7 @@ from statistics import median
 
 import torch
 from figures import Figure, main
-from student_steps import CATEGORICAL, DISTILLED, HIDDEN, NUMERIC, RATE, WIDTH, Student, Table, table
+from student_steps import CATEGORICAL, DISTILLED, HIDDEN, NUMERIC, RATE, WIDTH, Student, Table, parts_of, table
 from torch import Tensor, nn
 
 from tgeokd_ray.feed.rows import Rows
@@ -107,7 +107,8 @@ def ours(
     def one() -> None:
         nonlocal state, taken
         outer = outers[taken // every % len(outers)] if every and taken % every == 0 else None
-        state, _ = take(state, batches[taken % len(batches)], outer, 0.5, None)
+        parts = None if outer is None else parts_of(step, batch_rows)
+        state, _ = take(state, batches[taken % len(batches)], outer, 0.5, None, parts)
         taken += 1
 
     return one
@@ -208,6 +209,24 @@ def bilevel(quick: bool, device: str = "cuda") -> Iterator[Figure]:
             yield _ratio(f"gpu.bilevel.batch_{batch_rows}.every_{EVERY}.{outer}", turns, work, 0, OUTER_BAR)
 
 
+def look_ahead(quick: bool, device: str = "cuda") -> Iterator[Figure]:
+    """A look-ahead of 20 every 10 steps over a distilled student, by products that read all rows or a part of them."""
+    if device == "cuda" and not torch.cuda.is_available():
+        yield absent("gpu.look_ahead")
+        return
+    for batch_rows in BATCHES[:1] if quick else BATCHES[:2]:
+        data = table(4 * batch_rows, IDS[0])
+        distilled = Student(num_ids=IDS[0], bf16=True, rule=tuple(DISTILLED.items()))
+        forms = {"whole": 1, "1024_rows": batch_rows // 1024, "256_rows": batch_rows // 256}
+        works = [ours(data, distilled, batch_rows, device)]
+        for num_parts in forms.values():
+            learned = replace(distilled, rule=tuple(LEARNED.items()), look_ahead=20, num_parts=num_parts)
+            works.append(ours(data, learned, batch_rows, device, 10, batch_rows // 4))
+        turns = in_turns(works, 10 if quick else 50, device)
+        for work, form in enumerate(forms, start=1):
+            yield _ratio(f"gpu.look_ahead_20.batch_{batch_rows}.every_10.{form}", turns, work, 0)
+
+
 def parity(quick: bool, device: str = "cuda") -> Iterator[Figure]:
     """The largest relative distance, in float64, of a student after bilevel steps on the GPU, recorded or one by one,
     from that of a processor."""
@@ -268,7 +287,5 @@ def kernels(quick: bool, device: str = "cuda") -> Iterator[Figure]:
 
 
 if __name__ == "__main__":
-    main(
-        "Students on a GPU.",
-        {"train": train, "launches": launches, "bilevel": bilevel, "parity": parity, "kernels": kernels},
-    )
+    measures = (train, launches, bilevel, look_ahead, parity, kernels)
+    main("Students on a GPU.", {measure.__name__: measure for measure in measures})

@@ -173,6 +173,12 @@ def table(num_rows: int, num_ids: int) -> Table:
     return Table.of(workload.clicks(num_rows, num_ids), num_ids)
 
 
+def parts_of(step: Step, batch_rows: int) -> Tensor | None:
+    """The parts that a look-ahead of the step reads of a batch of so many rows, in twelve lanes."""
+    shares = [(lane, (batch_rows + lane) // LANES) for lane in range(LANES)]
+    return places(shares, step.num_parts, step.worker.device)
+
+
 @dataclass
 class Running:
     """A student in training: `step()` takes the next batch, and every `every` steps an outer batch as well. A worker of
@@ -199,10 +205,8 @@ class Running:
         if self.every and self.taken % self.every == 0:
             outer = self.data.rows(batch * self.outer_rows + 7 * self.batch_rows, self.outer_rows, teachers)
         device = self._step.worker.device
-        outer, parts = None if outer is None else outer.to(device), None
-        if outer is not None:
-            shares = [(lane, (self.batch_rows + lane) // LANES) for lane in range(LANES)]
-            parts = places(shares, self._step.num_parts, device)
+        parts = None if outer is None else parts_of(self._step, self.batch_rows)
+        outer = None if outer is None else outer.to(device)
         self.state, _ = self._step(self.state, rows.to(device), outer, 0.5, None, parts)
         self.taken += 1
 
