@@ -1,7 +1,8 @@
 """Students on a GPU: rows per second, how busy it is, against compiled plain PyTorch, what outer steps cost there, and
 whether its numbers are those of a processor.
 
-python benchmarks/gpu.py [train launches bilevel look_ahead parity kernels] [--quick] [--json]; needs torch, numpy, pyarrow.
+python benchmarks/gpu.py [train launches bilevel look_ahead parity kernels] [--quick] [--json]; of packages torch,
+numpy and pyarrow will do.
 
 Not measured, with the reason, where no GPU is. Wall seconds, bfloat16, DNN 400x3 on 13 numeric and 26 categorical
 columns of 16; batches lie in the GPU's memory, four of them in turn. Plain PyTorch is the same network with one
