@@ -25,8 +25,8 @@ def places(shares: Sequence[tuple[int, int]], num_parts: int, device: torch.devi
         return None
     lanes = [(lane * num_parts // LANES + np.arange(rows)) % num_parts for lane, rows in shares]
     dealt = np.concatenate(lanes or [np.empty(0, np.int64)])
-    sizes = np.bincount(dealt, minlength=num_parts)
+    sizes, order = np.bincount(dealt, minlength=num_parts), np.argsort(dealt, kind="stable")
+    firsts = np.cumsum(sizes) - sizes
     found = np.full((num_parts, int(sizes.max())), -1)
-    for part in range(num_parts):
-        found[part, : sizes[part]] = np.flatnonzero(dealt == part)
+    found[dealt[order], np.arange(len(order)) - np.repeat(firsts, sizes)] = order
     return sent(torch.from_numpy(found), device)
