@@ -57,7 +57,9 @@ def test_k12_sigterm_and_ctrl_c_end_in_order_with_the_last_checkpoint(tmp_path: 
         (home,) = (root / "runs" / "mine" / "checkpoints").iterdir()
         newest = open_artifact(next(versions(home)), level="full")
         step = read_json(newest.file("cursor.json"))["step"]
-        assert step >= reached + 3
+        # Each line tells of an epoch of one step; the step before an interruption may have none yet, and has one later.
+        assert step >= before + 3
+        assert step > reached
         continued = re.findall(r"continued from step (\d+)", told)
         assert continued == ([str(reached)] if reached else [])
         assert not list((root / "teachers").glob("*/v*")), "nothing unfinished is visible"
