@@ -28,19 +28,23 @@ _COUNTS = pa.schema([("value", pa.large_string()), ("count", pa.int64())])
 
 
 def merge_counts(parts: Sequence[pa.Table]) -> pa.Table:
-    """The sum of several counts; associative, and the order of its rows is that of the parts."""
+    """The sum of several counts; associative, and the order of its rows says nothing."""
     if len(parts) == 1:
         return parts[0].combine_chunks()
     whole = pa.concat_tables(parts).combine_chunks() if parts else _COUNTS.empty_table()
     if not whole.num_rows:
         return _COUNTS.empty_table()
-    values = whole["value"].combine_chunks()
+    values, counts = whole["value"].combine_chunks(), whole["count"].to_numpy()
     words = as_words(values)
-    coded = (values if words is None else pa.array(words)).dictionary_encode()
+    if words is not None:  # sorting numbers takes a quarter of the time that a dictionary of them does
+        order = np.argsort(words)
+        ordered = words[order]
+        firsts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
+        return counts_of(text_of(ordered[firsts]).cast(pa.large_string()), np.add.reduceat(counts[order], firsts))
+    coded = values.dictionary_encode()
     # Sums of float64 are exact up to 2**53 rows.
-    sums = np.bincount(coded.indices.to_numpy(), weights=whole["count"].to_numpy(), minlength=len(coded.dictionary))
-    known = coded.dictionary if words is None else text_of(coded.dictionary.to_numpy())
-    return counts_of(known.cast(pa.large_string()), sums)
+    sums = np.bincount(coded.indices.to_numpy(), weights=counts, minlength=len(coded.dictionary))
+    return counts_of(coded.dictionary.cast(pa.large_string()), sums)
 
 
 def counts_of(words: pa.Array, counts: NDArray[Any]) -> pa.Table:

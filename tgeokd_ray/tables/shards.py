@@ -24,6 +24,7 @@ from tgeokd_ray.tables.outcome import returning_errors
 from tgeokd_ray.tables.views import ENCODER_BYTES
 
 MIN_GROUP_ROWS, MAX_GROUP_ROWS, GROUPS_WANTED = 256, 6_144, 48
+MATRICES = ("numeric", "categorical")
 # Columns of the student's view, and those that the teacher alone reads.
 VIEWS = ("", "teacher_")
 # Ids and numbers hardly repeat: pages of zstd are a fifth smaller, and reading them takes a sixth longer.
@@ -93,7 +94,7 @@ def _encoder(path: Path, sha256: str) -> Encoder:
 def _shard(chosen: pa.Table, views: Sequence[tuple[NDArray[Any], NDArray[np.int32]]]) -> pa.Table:
     columns = {"row_id": chosen[ROW_ID], "label": chosen[LABEL]}
     for view, (numeric, categorical) in zip(VIEWS, views, strict=False):
-        for name, values in (("numeric", numeric), ("categorical", categorical)):
+        for name, values in zip(MATRICES, (numeric, categorical), strict=True):
             if values.shape[1]:
                 columns[f"{view}{name}"] = _column(values)
     if WEIGHT in chosen.column_names:
@@ -137,6 +138,8 @@ def _write(writer: ShardWriter, name: str, shard: pa.Table, extra: dict[str, Any
             compression=COMPRESSION,
             use_dictionary=False,
             write_page_checksum=True,
+            # The least and the largest of a row's bytes would say nothing.
+            write_statistics=[n for n in shard.column_names if not n.endswith(MATRICES)],
         )
 
     return write_file(writer.folder, name, write, rows=shard.num_rows, extra=extra)
