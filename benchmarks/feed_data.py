@@ -6,22 +6,22 @@ N rows, 13 numeric and 26 categorical columns, 2 classes. Only one shard's rows 
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import workload
 
 from tgeokd_ray.artifacts import Artifact, FileEntry, Staging, staging
-from tgeokd_ray.feed.arrow import lists, packed
+from tgeokd_ray.feed.arrow import lists
 from tgeokd_ray.feed.beside import like_shard
 from tgeokd_ray.feed.class_means import ClassMeans
 from tgeokd_ray.feed.logits_files import Piece, finish, one_fold, write_logits
 from tgeokd_ray.feed.storage import Storage
 from tgeokd_ray.feed.table import EncodedTable
-from tgeokd_ray.tables.shards import COMPRESSION, group_rows
+from tgeokd_ray.tables.shards import group_rows, write_shard
 
 CLASSES = ["0", "1"]
 SHARD_ROWS = workload.BLOCK  # as encode cuts raw rows
@@ -59,10 +59,9 @@ def _write_shard(stage: Staging, number: int, first: int, count: int, num_rows: 
         "labels": [np.bincount(group, minlength=2).tolist() for group in groups],
         "row_ids": hashlib.sha256(ids.astype("<i8").tobytes()).hexdigest(),
     }
-    form: dict[str, Any] = {"compression": COMPRESSION, "use_dictionary": False, "write_page_checksum": True}
     stage.write(
         f"{SPLIT}-{number:05d}.parquet",
-        lambda path: pq.write_table(packed(pa.table(columns)), path, row_group_size=size, **form),
+        partial(write_shard, pa.table(columns), group_rows=size),
         rows=count,
         extra=extra,
     )

@@ -94,6 +94,9 @@ class TestTable:
             assert whole.num_rows == entry.rows
             digest = hashlib.sha256(b"".join(i.to_bytes(8, "little") for i in whole["row_id"].to_pylist())).hexdigest()
             assert digest == entry.extra["row_ids"]
+            chunks = [file.metadata.row_group(0).column(place) for place in range(len(whole.column_names))]
+            kept = [chunk.path_in_schema for chunk in chunks if chunk.is_stats_set]
+            assert kept == [name for name in whole.column_names if name not in ("numeric", "categorical")]
             for name, kind in (("numeric", "float"), ("categorical", "int32")):
                 field = whole.schema.field(name)
                 assert (field.type, field.metadata) == (pa.binary(4 * len(schema[name])), {b"numbers": kind.encode()})

@@ -6,6 +6,7 @@ import copy
 from dataclasses import replace
 
 import pytest
+import small_table
 import torch
 from torch import Tensor
 from training_runs import run
@@ -23,6 +24,7 @@ from tgeokd_ray.objectives.rules import TGeoOneStep
 from tgeokd_ray.objectives.settings import OptimizerSpec
 from tgeokd_ray.objectives.stacking import stack
 from tgeokd_ray.objectives.ways import WAYS
+from tgeokd_ray.training import loop
 from tgeokd_ray.training.problem import Problem
 from tgeokd_ray.training.spec import Fusion
 from tgeokd_ray.training.state import State
@@ -237,6 +239,20 @@ def test_a_run_takes_the_options_of_its_spec(small) -> None:  # type: ignore[no-
     assert max((value - expected[name]).abs().max() for name, value in parameters(ahead).items()) > 1e-4
     assert all(0 <= entry["cut_terms"] <= 2 for entry in ahead.metrics["history"])
     assert "cut_terms" not in split.metrics["history"][0]
+
+
+def test_a_run_cuts_its_batches_as_they_are(small, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    """All rows of the table in one step, far fewer than a batch may have: parts of 100 of these."""
+    asked, laid_out = [], loop.places
+
+    def watched(shares, num_parts, device):  # type: ignore[no-untyped-def]
+        asked.append((sum(rows for _, rows in shares), num_parts))
+        return laid_out(shares, num_parts, device)
+
+    monkeypatch.setattr(loop, "places", watched)
+    fusion = Fusion(every=1, batch_rows=100, warm_up=0.0, look_ahead=3, hessian_rows=100)
+    run(small.spec(epochs=1, batch_rows=100_000, fusion=fusion))
+    assert asked == [(small_table.ROWS["train"], small_table.ROWS["train"] // 100)]
 
 
 @pytest.mark.parametrize("way", ["forward", "finite"])
