@@ -260,3 +260,17 @@ def test_the_initial_table_is_small() -> None:
     table = FusedEmbedding(2000, 16, torch.Generator().manual_seed(0))
     assert table.weight.std().item() == pytest.approx(0.05, rel=0.02)
     assert table(torch.zeros(3, 2, dtype=torch.int64)).shape == (3, 2, 16)
+
+
+@pytest.mark.parametrize("kind", TABULAR)
+def test_under_autocast_embeddings_that_only_go_into_products_are_converted_before_they_are_gathered(kind: str) -> None:
+    network = make({"kind": kind, "hidden": HIDDEN, "embedding": D, "cross_layers": 2})
+    numeric, categorical = batch(40)
+    plain = network.embedding(categorical)
+    with torch.autocast("cpu", torch.bfloat16):
+        seen = network.embedding(categorical, network.narrow)
+        logits = network(numeric, categorical)
+        assert torch.equal(logits, network.dense(numeric, plain))
+    assert seen.dtype is (torch.bfloat16 if kind == "mlp" else torch.float32)
+    logits.float().square().sum().backward()
+    assert network.embedding.weight.grad.dtype is torch.float32

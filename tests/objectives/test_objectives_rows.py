@@ -32,12 +32,18 @@ TORCH = SimpleNamespace(
 )
 
 
-@pytest.fixture(params=["torch", "kernels"])
+@pytest.fixture(params=["torch", "bags", "kernels"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a processor, and as on a GPU, with stand-ins for the kernels."""
+    """On a processor, of few values and of many, and as on a GPU, with stand-ins for the kernels."""
+    if request.param == "bags":
+        monkeypatch.setattr(rows, "_in_bags", lambda *_: True)
     if request.param == "kernels":
         monkeypatch.setattr(rows, "kernels", lambda like: TORCH)
-        monkeypatch.setattr(rows, "read", lambda table, ids: rows._read(table, ids.flatten()).reshape(*ids.shape, -1))
+
+        def read(table: Tensor, ids: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+            return rows._read(table, ids.flatten(), table.dtype).reshape(*ids.shape, -1)
+
+        monkeypatch.setattr(rows, "read", read)
         monkeypatch.setattr(rows, "added", rows._added)
 
 
@@ -66,6 +72,45 @@ def test_they_are_differentiated_in_both_modes_as_often_as_one_likes(way: None) 
     slope = torch.func.jvp(torch.func.grad(lambda t: read(t).sum()), (table.detach(),), (torch.ones_like(table),))[1]
     counts = torch.bincount(PLACES, minlength=7).unsqueeze(-1)
     torch.testing.assert_close(slope, 6 * table.detach() * counts)
+
+
+@pytest.mark.parametrize("num_rows", [3, 40_000, 1 << 16])
+def test_many_values_are_added_up_in_bags_to_the_same_bits(num_rows: int) -> None:
+    places = (torch.rand(1 << 16, generator=GENERATOR).pow(3) * num_rows).long()
+    values = torch.randn(len(places), 9, generator=GENERATOR)
+    expected = torch.zeros(num_rows, 9).index_add_(0, places, values)
+    assert rows._in_bags(values, len(places), num_rows)
+    assert torch.equal(rows.added(values, places, num_rows), expected)
+    table = torch.randn(num_rows, 9, generator=GENERATOR, requires_grad=True)
+    (rows.read(table, places.int().reshape(256, 256)).reshape(-1, 9) * values).sum().backward()
+    assert torch.equal(table.grad, expected)
+
+
+@pytest.mark.parametrize(
+    ("values", "count", "num_rows"),
+    [
+        (torch.ones(1, 7), 1 << 16, 3),
+        (torch.ones(1, 8), (1 << 16) - 1, 3),
+        (torch.ones(1, 8), 1 << 16, (1 << 16) + 1),
+        (torch.ones(1, 8, dtype=torch.float64), 1 << 16, 3),
+    ],
+)
+def test_few_or_short_or_wide_numbers_are_not(values: Tensor, count: int, num_rows: int) -> None:
+    assert not rows._in_bags(values, count, num_rows)
+
+
+@pytest.mark.parametrize("num_rows", [7, 99])
+def test_numbers_of_a_narrow_type_have_gradients_that_are_added_up_in_the_tables_own(way: None, num_rows: int) -> None:
+    table = torch.randn(num_rows, 3, generator=GENERATOR, requires_grad=True)
+    values = torch.randn(40, 3, generator=GENERATOR).bfloat16()
+    found = rows.read(table, PLACES.reshape(8, 5), torch.bfloat16)
+    if found.dtype is torch.bfloat16:  # the kernels of a GPU leave the type as it is
+        assert torch.equal(found, table.detach()[PLACES].bfloat16().reshape(8, 5, 3))
+        with torch.no_grad():
+            assert torch.equal(rows.read(table, PLACES, torch.bfloat16), found.reshape(40, 3))
+    (found.reshape(40, 3) * values).sum().backward()
+    assert table.grad.dtype is torch.float32
+    assert torch.equal(table.grad, torch.zeros(num_rows, 3).index_add_(0, PLACES, values.float()))
 
 
 def test_a_row_that_comes_twice_is_written_once(way: None) -> None:

@@ -16,7 +16,8 @@ class FusedEmbedding(nn.Module):
     """A weight [V, D] that all categorical columns share; their ids are already offset into one id space.
 
     `forward` maps ids [N, F], int32 or int64, to [N, F, D], with the weights [R, V, D] of a pack to [R, N, F, D]. The
-    columns start normal with standard deviation .05, the last `zero_columns` of them at zero.
+    columns start normal with standard deviation .05, the last `zero_columns` of them at zero. Under autocast on a CPU
+    `narrow` ones come in its type.
     """
 
     def __init__(self, num_ids: int, width: int, generator: torch.Generator, zero_columns: int = 0) -> None:
@@ -25,15 +26,18 @@ class FusedEmbedding(nn.Module):
         weight[:, : width - zero_columns].normal_(0.0, INITIAL_STD, generator=generator)
         self.weight = nn.Parameter(weight)
 
-    def forward(self, ids: Tensor) -> Tensor:
-        return gathered(self.weight, ids)
+    def forward(self, ids: Tensor, narrow: bool = False) -> Tensor:
+        kind = self.weight.device.type
+        narrow = narrow and torch.is_autocast_enabled(kind)
+        return gathered(self.weight, ids, torch.get_autocast_dtype(kind) if narrow else None)
 
 
-def gathered(weight: Tensor, ids: Tensor) -> Tensor:
-    """The rows of ids [N, F]: of a table [V, D] as [N, F, D], of a pack's [R, V, D] as [R, N, F, D]."""
+def gathered(weight: Tensor, ids: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """The rows of ids [N, F]: of a table [V, D] as [N, F, D], of a pack's [R, V, D] as [R, N, F, D]; in this type on a
+    CPU."""
     if weight.dim() == 2:
-        return read(weight, ids)
-    return read(weight.reshape(-1, weight.shape[-1]), _of_pack(ids, weight.shape[0], weight.shape[1]))
+        return read(weight, ids, dtype)
+    return read(weight.reshape(-1, weight.shape[-1]), _of_pack(ids, weight.shape[0], weight.shape[1]), dtype)
 
 
 def scattered(values: Tensor, ids: Tensor, num_ids: int) -> Tensor:

@@ -43,6 +43,7 @@ class Network(nn.Module, ABC):
     """
 
     stacks: ClassVar[bool] = True
+    narrow: ClassVar[bool] = False  # whether autocast converts embeddings in any case: they only go into products
 
     def __init__(self, shape: Shape, width: int, generator: torch.Generator, zero_columns: int = 0) -> None:
         super().__init__()
@@ -58,7 +59,7 @@ class Network(nn.Module, ABC):
         numeric = self.scaled(numeric)
         if self.embedding is None:
             return self.dense(numeric, numeric.new_zeros(len(numeric), 0, self.width), masks)
-        return self.dense(numeric, self.embedding(categorical), masks)
+        return self.dense(numeric, self.embedding(categorical, self.narrow), masks)
 
     def scaled(self, numeric: Tensor) -> Tensor:
         """The numeric columns as `dense` takes them: pixels by their channel's scale, others as they are."""

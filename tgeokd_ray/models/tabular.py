@@ -16,6 +16,8 @@ from tgeokd_ray.models.tangents import TowerNetworkAt
 class MLP(Network):
     """ReLU layers on numeric columns and embeddings side by side, then a linear head; no layers: a linear model."""
 
+    narrow = True
+
     def __init__(self, shape: Shape, options: ModelOptions, generator: torch.Generator) -> None:
         super().__init__(shape, options.embedding, generator)
         num_features = shape.num_features(options.embedding)

@@ -13,32 +13,61 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding_bag
+
+# What adding up in bags pays for, with torch's radix sort of int16: from how many values on, from how wide rows on, and
+# up to how many rows (docs/performance.md).
+BAGS_FROM, BAG_WIDTH, BAGS = 1 << 16, 8, 1 << 16
 
 
-def read(table: Tensor, ids: Tensor) -> Tensor:
-    """The rows [..., D] of a table [V, D] at ids [...], int32 or int64.
+def read(table: Tensor, ids: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """The rows [..., D] of a table [V, D] at ids [...], int32 or int64, on a CPU as numbers of this type.
 
-    On a CPU the backward pass of torch's embedding takes eight times as long as that of index_select, and the latter
-    twice as long with int32 ids as with int64 ones, which cost nothing beside it.
+    A table that is smaller than what is read of it is converted first; gradients are added up in its own type. On a CPU
+    the backward pass of torch's embedding takes eight times as long as that of index_select, and the latter twice as
+    long with int32 ids as with int64 ones, which cost nothing beside it.
     """
-    if table.device.type == "cpu":
-        index = ids.flatten().long() if torch.is_grad_enabled() else ids.flatten()
-        return table.index_select(0, index).reshape(*ids.shape, table.shape[1])
-    if kernels(table) is None:
+    shape, by_kernels = (*ids.shape, table.shape[1]), kernels(table) is not None
+    if table.device.type != "cpu" and not by_kernels:
         return torch.nn.functional.embedding(ids, table)
-    found: Tensor = _read(table, ids.flatten())
-    return found.reshape(*ids.shape, table.shape[1])
+    dtype = table.dtype if dtype is None or by_kernels else dtype
+    if by_kernels or (torch.is_grad_enabled() and _in_bags(table, ids.numel(), table.shape[0])):
+        found: Tensor = _read(table, ids.flatten(), dtype)
+        return found.reshape(shape)
+    if torch.is_grad_enabled():
+        return table.index_select(0, ids.flatten().long()).reshape(shape).to(dtype)
+    return _taken(table, ids.flatten(), dtype).reshape(shape)
 
 
 def added(values: Tensor, places: Tensor, num_rows: int) -> Tensor:
-    """Rows [N, D] added up by place [N] into [num_rows, D], on a GPU in an order that the places fix."""
+    """Rows [N, D] added up by place [N] into [num_rows, D], on a CPU one after the other, on a GPU in an order that the
+    places fix."""
+    if kernels(values) is not None or _in_bags(values, len(places), num_rows):
+        found: Tensor = _added(values, places, num_rows)
+        return found
     if values.device.type == "cpu":
         return values.new_zeros(num_rows, values.shape[1]).index_add_(0, places, values)
-    if kernels(values) is None:
-        total: Tensor = torch.ops.aten.embedding_dense_backward(values, places, num_rows, -1, False)
-        return total
-    found: Tensor = _added(values, places, num_rows)
-    return found
+    total: Tensor = torch.ops.aten.embedding_dense_backward(values, places, num_rows, -1, False)
+    return total
+
+
+def _taken(table: Tensor, ids: Tensor, dtype: torch.dtype) -> Tensor:
+    """The rows at ids [N], converted before or after, whichever is less."""
+    there = table.to(dtype) if table.shape[0] < len(ids) else table
+    return there.index_select(0, ids).to(dtype)
+
+
+def _in_bags(like: Tensor, count: int, num_rows: int) -> bool:
+    """Whether so many rows are added up by `_bags`: the same bits as `index_add_` gives, in less time."""
+    wide = like.dtype is torch.float32 and like.shape[-1] >= BAG_WIDTH
+    return like.device.type == "cpu" and wide and count >= BAGS_FROM and num_rows <= BAGS
+
+
+def _bags(values: Tensor, places: Tensor, num_rows: int) -> Tensor:
+    """Rows added up by place, each place a bag that names its rows in their order."""
+    order = (places - (1 << 15)).short().argsort(stable=True)
+    sizes = torch.bincount(places, minlength=num_rows)
+    return embedding_bag(order, values, sizes.cumsum(0).sub_(sizes), mode="sum")
 
 
 def selected(tables: Tensor, rows: Tensor, own: Tensor | None = None) -> Tensor:
@@ -130,29 +159,32 @@ def disagreement(kernels: Any, device: torch.device, dtype: torch.dtype, width: 
 
 class _Read(torch.autograd.Function):
     @staticmethod
-    def forward(table: Tensor, ids: Tensor) -> Tensor:
-        found: Tensor = kernels(table).gather(table, ids)
+    def forward(table: Tensor, ids: Tensor, dtype: torch.dtype) -> Tensor:
+        own = kernels(table)
+        found: Tensor = _taken(table, ids, dtype) if own is None else own.gather(table, ids)
         return found
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, torch.dtype], output: Tensor) -> None:
+        table, ctx.ids, ctx.dtype = inputs
         del output
-        ctx.ids, ctx.num_rows = inputs[1], inputs[0].shape[0]
+        ctx.num_rows, ctx.own_dtype = table.shape[0], table.dtype
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return _added(gradient, ctx.ids, ctx.num_rows), None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return _added(gradient.to(ctx.own_dtype), ctx.ids, ctx.num_rows), None, None
 
     @staticmethod
-    def jvp(ctx: Any, moved: Tensor, _: None) -> Tensor:
-        found: Tensor = _read(moved, ctx.ids)
+    def jvp(ctx: Any, moved: Tensor, *_: None) -> Tensor:
+        found: Tensor = _read(moved, ctx.ids, ctx.dtype)
         return found
 
 
 class _Added(torch.autograd.Function):
     @staticmethod
     def forward(values: Tensor, places: Tensor, num_rows: int) -> Tensor:
-        found: Tensor = kernels(values).add(values, places, num_rows)
+        own = kernels(values)
+        found: Tensor = _bags(values, places, num_rows) if own is None else own.add(values, places, num_rows)
         return found
 
     @staticmethod
@@ -162,7 +194,7 @@ class _Added(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return _read(gradient, ctx.places), None, None
+        return _read(gradient, ctx.places, gradient.dtype), None, None
 
     @staticmethod
     def jvp(ctx: Any, moved: Tensor, *_: None) -> Tensor:
