@@ -27,13 +27,13 @@ def read(table: Tensor, ids: Tensor, dtype: torch.dtype | None = None) -> Tensor
     the backward pass of torch's embedding takes eight times as long as that of index_select, and the latter twice as
     long with int32 ids as with int64 ones, which cost nothing beside it.
     """
-    shape, by_kernels = (*ids.shape, table.shape[1]), kernels(table) is not None
-    if table.device.type != "cpu" and not by_kernels:
-        return torch.nn.functional.embedding(ids, table)
-    dtype = table.dtype if dtype is None or by_kernels else dtype
-    if by_kernels or (torch.is_grad_enabled() and _in_bags(table, ids.numel(), table.shape[0])):
+    shape, on_cpu = (*ids.shape, table.shape[1]), table.device.type == "cpu"
+    dtype = dtype if dtype is not None and on_cpu else table.dtype
+    if kernels(table) is not None or (torch.is_grad_enabled() and _in_bags(table, ids.numel(), table.shape[0])):
         found: Tensor = _read(table, ids.flatten(), dtype)
         return found.reshape(shape)
+    if not on_cpu:
+        return torch.nn.functional.embedding(ids, table)
     if torch.is_grad_enabled():
         return table.index_select(0, ids.flatten().long()).reshape(shape).to(dtype)
     return _taken(table, ids.flatten(), dtype).reshape(shape)
@@ -53,8 +53,9 @@ def added(values: Tensor, places: Tensor, num_rows: int) -> Tensor:
 
 def _taken(table: Tensor, ids: Tensor, dtype: torch.dtype) -> Tensor:
     """The rows at ids [N], converted before or after, whichever is less."""
-    there = table.to(dtype) if table.shape[0] < len(ids) else table
-    return there.index_select(0, ids).to(dtype)
+    if dtype is table.dtype:
+        return table.index_select(0, ids)
+    return table.to(dtype).index_select(0, ids) if table.shape[0] < len(ids) else table.index_select(0, ids).to(dtype)
 
 
 def _in_bags(like: Tensor, count: int, num_rows: int) -> bool:
