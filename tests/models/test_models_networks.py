@@ -263,7 +263,7 @@ def test_the_initial_table_is_small() -> None:
 
 
 @pytest.mark.parametrize("kind", TABULAR)
-def test_under_autocast_embeddings_that_only_go_into_products_are_converted_before_they_are_gathered(kind: str) -> None:
+def test_under_autocast_embeddings_that_only_go_into_products_come_in_its_type(kind: str) -> None:
     network = make({"kind": kind, "hidden": HIDDEN, "embedding": D, "cross_layers": 2})
     numeric, categorical = batch(40)
     plain = network.embedding(categorical)
@@ -271,6 +271,22 @@ def test_under_autocast_embeddings_that_only_go_into_products_are_converted_befo
         seen = network.embedding(categorical, network.narrow)
         logits = network(numeric, categorical)
         assert torch.equal(logits, network.dense(numeric, plain))
+        assert make(SPECS[TABULAR.index(kind)]).double().embedding(categorical, True).dtype is torch.float64
     assert seen.dtype is (torch.bfloat16 if kind == "mlp" else torch.float32)
     logits.float().square().sum().backward()
     assert network.embedding.weight.grad.dtype is torch.float32
+
+
+@pytest.mark.parametrize("kind", TABULAR)
+def test_under_autocast_students_of_a_pack_get_the_numbers_that_they_get_alone(kind: str) -> None:
+    """Up to single roundings: the order in which a product is added up is the processor's own."""
+    networks = [make(SPECS[TABULAR.index(kind)], seed) for seed in range(3)]
+    with torch.no_grad():
+        for parameter in (one for network in networks for one in network.parameters()):
+            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(len(parameter))))
+    numeric, categorical = batch(200)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        pack = apply(networks[0], stack(networks), numeric, categorical)
+        alone = torch.stack([network(numeric, categorical) for network in networks])
+    assert pack.dtype == alone.dtype
+    assert (pack != alone).double().mean() < 0.05

@@ -81,6 +81,8 @@ def test_many_values_are_added_up_in_bags_to_the_same_bits(num_rows: int) -> Non
     expected = torch.zeros(num_rows, 9).index_add_(0, places, values)
     assert rows._in_bags(values, len(places), num_rows)
     assert torch.equal(rows.added(values, places, num_rows), expected)
+    with pytest.raises(IndexError, match=f"out of bounds, there are {num_rows - 1} rows"):
+        rows.added(values, places.clamp_min(num_rows - 1), num_rows - 1)
     table = torch.randn(num_rows, 9, generator=GENERATOR, requires_grad=True)
     (rows.read(table, places.int().reshape(256, 256)).reshape(-1, 9) * values).sum().backward()
     assert torch.equal(table.grad, expected)

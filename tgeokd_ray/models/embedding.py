@@ -27,9 +27,9 @@ class FusedEmbedding(nn.Module):
         self.weight = nn.Parameter(weight)
 
     def forward(self, ids: Tensor, narrow: bool = False) -> Tensor:
-        kind = self.weight.device.type
-        narrow = narrow and torch.is_autocast_enabled(kind)
-        return gathered(self.weight, ids, torch.get_autocast_dtype(kind) if narrow else None)
+        single = self.weight.device.type == "cpu" and self.weight.dtype is torch.float32  # what autocast would convert
+        narrow = narrow and single and torch.is_autocast_enabled("cpu")
+        return gathered(self.weight, ids, torch.get_autocast_dtype("cpu") if narrow else None)
 
 
 def gathered(weight: Tensor, ids: Tensor, dtype: torch.dtype | None = None) -> Tensor:

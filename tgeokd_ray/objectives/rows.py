@@ -23,9 +23,9 @@ BAGS_FROM, BAG_WIDTH, BAGS = 1 << 16, 8, 1 << 16
 def read(table: Tensor, ids: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """The rows [..., D] of a table [V, D] at ids [...], int32 or int64, on a CPU as numbers of this type.
 
-    A table that is smaller than what is read of it is converted first; gradients are added up in its own type. On a CPU
-    the backward pass of torch's embedding takes eight times as long as that of index_select, and the latter twice as
-    long with int32 ids as with int64 ones, which cost nothing beside it.
+    They are converted before or after, whichever is less; gradients are added up in the table's own type. On a CPU the
+    backward pass of torch's embedding takes eight times as long as that of index_select, and the latter twice as long
+    with int32 ids as with int64 ones, which cost nothing beside it.
     """
     shape, on_cpu = (*ids.shape, table.shape[1]), table.device.type == "cpu"
     dtype = dtype if dtype is not None and on_cpu else table.dtype
@@ -34,7 +34,7 @@ def read(table: Tensor, ids: Tensor, dtype: torch.dtype | None = None) -> Tensor
         return found.reshape(shape)
     if not on_cpu:
         return torch.nn.functional.embedding(ids, table)
-    if torch.is_grad_enabled():
+    if torch.is_grad_enabled():  # converted after: autograd would add up in the narrower type
         return table.index_select(0, ids.flatten().long()).reshape(shape).to(dtype)
     return _taken(table, ids.flatten(), dtype).reshape(shape)
 
@@ -66,8 +66,10 @@ def _in_bags(like: Tensor, count: int, num_rows: int) -> bool:
 
 def _bags(values: Tensor, places: Tensor, num_rows: int) -> Tensor:
     """Rows added up by place, each place a bag that names its rows in their order."""
-    order = (places - (1 << 15)).short().argsort(stable=True)
     sizes = torch.bincount(places, minlength=num_rows)
+    if len(sizes) > num_rows:
+        raise IndexError(f"place {len(sizes) - 1} is out of bounds, there are {num_rows} rows")
+    order = (places - (1 << 15)).short().argsort(stable=True)
     return embedding_bag(order, values, sizes.cumsum(0).sub_(sizes), mode="sum")
 
 

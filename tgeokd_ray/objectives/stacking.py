@@ -70,20 +70,16 @@ def affine(parts: Sequence[Tensor], weight: Tensor, bias: Tensor | None = None) 
     each student's own [R, N, k] or shared [N, k]. The parts' widths k sum to i. Gives [..., N, o], or [R, N, o].
     """
     columns = torch.split(weight.mT, [part.shape[-1] for part in parts], dim=-2)
-    pairs = [(own_part(part, weight), own) for part, own in zip(parts, columns, strict=True)]
-    if bias is not None and pairs[0][0].dim() == 2 and torch.is_autocast_enabled(weight.device.type):
-        return product_sum(pairs, bias)
     # A product that is added to the bias would first write the bias down for every row: of a pack's size, out of cache.
-    total = product_sum(pairs)
+    total = product_sum([(own_part(part, weight), own) for part, own in zip(parts, columns, strict=True)])
     # Under autocast the product is in its narrower type; a wider bias would widen all of it and narrow it again.
     return total if bias is None else total.add_(bias.to(total.dtype).unsqueeze(-2))
 
 
-def product_sum(pairs: Sequence[tuple[Tensor, Tensor]], bias: Tensor | None = None) -> Tensor:
-    """The sum of the matrix products of these pairs, each added where the first one lies: [..., N, o], or [R, N, o]. A
-    bias [o] is added by the first product itself, [N, o]: oneDNN does so before it rounds to a narrow type."""
+def product_sum(pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """The sum of the matrix products of these pairs, each added where the first one lies: [..., N, o], or [R, N, o]."""
     (left, right), *more = pairs
-    total = left @ right if bias is None else torch.addmm(bias, left, right)
+    total = left @ right
     for left, right in more:
         add_product = total.addmm_ if total.dim() == 2 else total.baddbmm_
         total = add_product(left.to(total.dtype), right.to(total.dtype))

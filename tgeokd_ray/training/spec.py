@@ -32,7 +32,7 @@ PLACES = (
 # What decides the numbers of a channel, beside its parents.
 CHANNEL_ARGUMENTS = ("training", "folds", "data_seed")
 # Raised when the same spec and parents are to give other parameters than before.
-TRAINING = 6
+TRAINING = 5
 # Raised when stored ratios are to hold more than before.
 STORED = 2
 HIGHER_IS_BETTER = {"auc": True, "accuracy": True, "macro_f1": True, "average_precision": True, "nll": False}
