@@ -219,7 +219,7 @@ class Running:
                 yield self._step.problem.logits(self.state.theta, rows)[0].cpu()
 
 
-def seconds(work: Callable[[], None], times: int) -> float:
+def seconds(work: Callable[[], Any], times: int) -> float:
     """CPU seconds of all threads for one call, over so many."""
     began = time.process_time()
     for _ in range(times):
@@ -227,7 +227,7 @@ def seconds(work: Callable[[], None], times: int) -> float:
     return (time.process_time() - began) / times
 
 
-def in_turns(works: Sequence[Callable[[], None]], times: int, turns: int, warm: int = 3) -> list[list[float]]:
+def in_turns(works: Sequence[Callable[[], Any]], times: int, turns: int, warm: int = 3) -> list[list[float]]:
     """CPU seconds of one call of each, in `turns` turns of `times` calls after `warm` calls of each: [turn][work]."""
     for work in works:
         for _ in range(warm):

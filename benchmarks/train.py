@@ -1,10 +1,11 @@
 """How fast students train: against FuxiCTR, DeepCTR-Torch, FBGEMM's embedding, and the dense part alone.
 
-python benchmarks/train.py [peers bound growth] [--quick] [--json]
+python benchmarks/train.py [peers bound growth rows] [--quick] [--json]
 
 peers: whole training loops on the same generated rows, rows per CPU-second and AUC on held-out rows; needs `make peers`
 (CONTRIBUTING.md). bound: our step over its own dense part on fixed input. growth: a step on a table of 1 M ids over
-one of 200 k, and row by row over dense. Every side in a process of its own, in turns, one thread.
+one of 200 k, and row by row over dense. rows: adding gradients up and gathering narrow, over torch's one way. Every
+side in a process of its own but for rows, in turns, one thread.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ from typing import Any
 import torch
 from figures import Figure, main
 from peers_run import Absent, run
-from student_steps import BATCH, Running, Student, in_turns, table
+from student_steps import BATCH, WIDTH, Running, Student, in_turns, table
 from workload import write
+
+from tgeokd_ray.objectives.rows import added, read
 
 HERE = Path(__file__).resolve().parent
 STEPS, TURNS = {200_000: 100, 1_000_000: 60}, 3
@@ -179,6 +182,35 @@ def growth(quick: bool) -> Iterator[Figure]:
         yield Figure(name, value, "ratio", bar, holds(value), [min(ratios), max(ratios)])
 
 
+def rows(quick: bool) -> Iterator[Figure]:
+    """Gradients of a batch added up by row, and embeddings of a batch gathered narrow, each over the plain way; the
+    same bits."""
+    ids = table(BATCH, 200_000).categorical
+    seen, places = ids.flatten().unique(return_inverse=True)
+    values, window = torch.randn(len(places), WIDTH), torch.randn(len(seen), WIDTH)
+    ways: dict[str, tuple[Callable[[], torch.Tensor], Callable[[], torch.Tensor]]] = {
+        "added": (
+            lambda: added(values, places, len(seen)),
+            lambda: values.new_zeros(len(seen), WIDTH).index_add_(0, places, values),
+        ),
+        "narrow": (
+            lambda: read(window, places, torch.bfloat16),
+            lambda: window.index_select(0, places).to(torch.bfloat16),
+        ),
+    }
+    for name, (ours, plain) in ways.items():
+        turns = in_turns([ours, plain], times=10, turns=5 if quick else 40)
+        ratios = [turn[0] / turn[1] for turn in turns]
+        same = torch.equal(ours(), plain())
+        context = {
+            "values": len(places),
+            "rows": len(seen),
+            "milliseconds": round(1e3 * median(t[0] for t in turns), 2),
+        }
+        yield Figure(f"train.rows.{name}.vs_plain", median(ratios), "ratio", "printed, same bits", same,
+                     [min(ratios), max(ratios)], context)  # fmt: skip
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    main("How fast students train.", {"peers": peers, "bound": bound, "growth": growth})
+    main("How fast students train.", {"peers": peers, "bound": bound, "growth": growth, "rows": rows})
