@@ -111,6 +111,16 @@ def test_the_finite_step_does_not_depend_on_the_length_of_w(size: float) -> None
     assert relative(found, WAYS["split"](inner_of()).ratio_gradient(direction(inner.theta))) <= 1e-8
 
 
+def test_the_last_bits_of_a_direction_s_length_do_not_change_the_finite_step() -> None:
+    """All the rest being the same, the length alone decides the step: a bit of it must not."""
+    way = WAYS["finite"](inner_of())
+    along = direction(way._inner.theta)
+    longer = {name: value * (1 + 1e-13) for name, value in along.items()}
+    size = way._size(along)
+    assert torch.equal(way._size(longer), size)
+    assert torch.equal(torch.frexp(size).mantissa, torch.full_like(size, 0.5))
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_a_direction_of_zero_gives_zeros(way: str) -> None:
     inner = inner_of()

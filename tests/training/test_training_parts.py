@@ -250,6 +250,12 @@ def test_only_a_batch_of_two_parts_or_more_has_another_digest(small) -> None:  #
     assert spec(100, 20, 50).arguments()["fusion"]["hessian_rows"] == 50
 
 
+def test_a_run_by_finite_differences_says_which(small) -> None:  # type: ignore[no-untyped-def]
+    told = {way: small.spec(fusion=Fusion(hypergradient=way)).arguments()["fusion"] for way in ("split", "finite")}
+    assert told["finite"]["finite"] == 2
+    assert "finite" not in told["split"]
+
+
 @pytest.mark.timeout(300)
 def test_a_run_reads_parts_and_ends_as_with_two_and_three_ranks(small, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     spec = small.spec(

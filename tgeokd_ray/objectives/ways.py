@@ -144,9 +144,9 @@ class Forward:
 class Finite:
     """Central differences of the losses and of their gradient along the direction, for any student.
 
-    Each student moves by `eps^(1/3) * norm(theta)` either way, eps the spacing of theta's type at 1, which balances
-    truncation against rounding: relative errors of about 1e-8 in float64 and 1e-3 in float32, where no ReLU turns on
-    the way. Ratios and dropout masks are the same on both sides.
+    Each student moves by about `eps^(1/3) * norm(theta)` either way, eps the spacing of theta's type at 1, which
+    balances truncation against rounding: relative errors of about 1e-8 in float64 and 1e-3 in float32, where no ReLU
+    turns on the way. Ratios and dropout masks are the same on both sides.
     """
 
     def __init__(self, inner: Inner) -> None:
@@ -170,10 +170,12 @@ class Finite:
         return self._inner.along((above - below) / spread(2 * size, above))
 
     def _size(self, direction: Mapping[str, Tensor]) -> Tensor:
-        """How many times the direction each student moves, [R]; 1 where the direction is zero."""
+        """How many times the direction each student moves, [R]; 1 where the direction is zero. A power of two, so that
+        the last bits of a length, which the order of its sum decides, change nothing."""
         length, reach = norms(direction), norms(self._inner.theta).detach()
         step = torch.finfo(length.dtype).eps ** (1 / 3) * reach
-        return torch.where((length > 0) & (step > 0), step / length, 1)
+        size = torch.where((length > 0) & (step > 0), step / length, 1)
+        return torch.ldexp(torch.ones_like(size), torch.frexp(size).exponent - 1)
 
     def _moved(self, direction: Mapping[str, Tensor], size: Tensor) -> Tensors:
         theta = self._inner.theta.items()

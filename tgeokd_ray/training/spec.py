@@ -35,6 +35,8 @@ CHANNEL_ARGUMENTS = ("training", "folds", "data_seed")
 TRAINING = 5
 # Raised when stored ratios are to hold more than before.
 STORED = 2
+# Raised when hypergradients by finite differences are to be others than before.
+FINITE = 2
 HIGHER_IS_BETTER = {"auc": True, "accuracy": True, "macro_f1": True, "average_precision": True, "nll": False}
 
 
@@ -172,6 +174,8 @@ class RunSpec:
             del values["fusion"]["hessian_rows"]
         if not self.fusion.changes:
             del values["fusion"]["changes"]
+        if self.fusion.hypergradient == "finite":
+            values["fusion"]["finite"] = FINITE
         unused = [] if self.rule["kind"] in OUTER_RULES else ["fusion", "outer_split"]
         unused += ["fold", "folds"] if self.folds == 1 else []
         unused += ["micro_rows"] if self.micro_rows is None else []
