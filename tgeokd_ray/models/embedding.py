@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from tgeokd_ray.models.crossing import narrow_type
 from tgeokd_ray.objectives.rows import added, read
 
 # An id seen once or never keeps its start and adds it to its rows as noise. On 30,000 rows with Zipf-distributed ids,
@@ -27,9 +28,7 @@ class FusedEmbedding(nn.Module):
         self.weight = nn.Parameter(weight)
 
     def forward(self, ids: Tensor, narrow: bool = False) -> Tensor:
-        single = self.weight.device.type == "cpu" and self.weight.dtype is torch.float32  # what autocast would convert
-        narrow = narrow and single and torch.is_autocast_enabled("cpu")
-        return gathered(self.weight, ids, torch.get_autocast_dtype("cpu") if narrow else None)
+        return gathered(self.weight, ids, narrow_type(self.weight) if narrow else None)
 
 
 def gathered(weight: Tensor, ids: Tensor, dtype: torch.dtype | None = None) -> Tensor:

@@ -12,6 +12,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from tgeokd_ray.models.crossing import cross, narrow_type
 from tgeokd_ray.objectives.stacking import affine
 
 Features = Tensor | Sequence[Tensor]  # several stand side by side
@@ -63,7 +64,8 @@ class Tower(nn.Module):
 class CrossNetwork(nn.Module):
     """`x_{l+1} = x_0 * (W_l x_l + b_l) + x_l` with full matrices (DCN-V2, Wang et al., 2021, equation 1).
 
-    Maps [N, W] to [N, W]; k layers give every product of up to k + 1 features.
+    Maps [N, W] to [N, W]; k layers give every product of up to k + 1 features. Under autocast on a CPU what is crossed
+    stays in float32, and comes out in the narrow type in which the next layer would take it.
     """
 
     def __init__(self, width: int, num_layers: int, generator: torch.Generator) -> None:
@@ -71,7 +73,12 @@ class CrossNetwork(nn.Module):
         self.layers = nn.ModuleList(linear(width, width, generator) for _ in range(num_layers))
 
     def forward(self, features: Tensor) -> Tensor:
-        crossed = features
+        crossed, narrow = features, narrow_type(features)
+        if narrow is None or torch.compiler.is_compiling():  # the compiler needs no help
+            for layer in self.layers:
+                crossed = features * layer(crossed) + crossed
+            return crossed
+        seen = features.to(narrow)
         for layer in self.layers:
-            crossed = features * layer(crossed) + crossed
-        return crossed
+            crossed, seen = cross(features, layer(seen), crossed)
+        return seen
