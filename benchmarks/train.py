@@ -76,11 +76,14 @@ def _against_loops(path: Path, model: str, num_ids: int) -> Iterator[Figure]:
     turns: list[dict[str, dict[str, Any] | Absent]] = []
     for _ in range(TURNS):
         turn: dict[str, dict[str, Any] | Absent] = {"ours": _ours(path, model, best)}
+        turn["compiled"] = _ours(path, model, best, "--compile")
         turns.append(turn | {peer: run(script, path, "--model", model) for peer, script in scripts.items()})
     name = f"train.{model}.{SIZES[num_ids]}"
     for peer in scripts:
         bar = BARS[model, num_ids] if peer == "fuxictr" else None
         yield from _ratios(f"{name}.vs_{peer}", turns, peer, bar, best)
+    compiled = [turn | {"ours": turn["compiled"]} for turn in turns]
+    yield from _ratios(f"{name}.compiled.vs_fuxictr", compiled, "fuxictr", None, best)
 
 
 def _ratios(
