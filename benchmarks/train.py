@@ -1,11 +1,11 @@
 """How fast students train: against FuxiCTR, DeepCTR-Torch, FBGEMM's embedding, and the dense part alone.
 
-python benchmarks/train.py [peers bound growth rows] [--quick] [--json]
+python benchmarks/train.py [peers bound growth rows pages] [--quick] [--json]
 
 peers: whole training loops on the same generated rows, rows per CPU-second and AUC on held-out rows; needs `make peers`
 (CONTRIBUTING.md). bound: our step over its own dense part on fixed input. growth: a step on a table of 1 M ids over
-one of 200 k, and row by row over dense. rows: adding gradients up and gathering narrow, over torch's one way. Every
-side in a process of its own but for rows, in turns, one thread.
+one of 200 k, and row by row over dense. rows: adding gradients up, gathering narrow and crossing, over torch's one way.
+pages: our loop over itself in small pages. Every side in a process of its own but for rows, in turns, one thread.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from peers_run import Absent, run
 from student_steps import BATCH, WIDTH, Running, Student, in_turns, table
 from workload import write
 
+from tgeokd_ray.models.crossing import cross
 from tgeokd_ray.objectives.rows import added, read
 
 HERE = Path(__file__).resolve().parent
@@ -185,9 +186,48 @@ def growth(quick: bool) -> Iterator[Figure]:
         yield Figure(name, value, "ratio", bar, holds(value), [min(ratios), max(ratios)])
 
 
+def pages(quick: bool) -> Iterator[Figure]:
+    """Rows per CPU-second of our loop over those that it has where memory is as the system gives it by itself."""
+    sizes, turns = ((200_000,), 1) if quick else (SIZES, 12)
+    for num_ids in sizes:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "rows.npz"
+            write(path, (20 if quick else 60) * BATCH, num_ids, HELD_OUT)
+            precision, ratios = precisions()[-1], []
+            for _ in range(turns):
+                found = [_ours(path, "dnn", precision, *options) for options in ((), ("--small-pages",))]
+                ratios.append(found[0]["rows_per_cpu_second"] / found[1]["rows_per_cpu_second"])
+        yield Figure(f"train.dnn.{SIZES[num_ids]}.{precision}.vs_small_pages", median(ratios), "ratio", "printed", True,
+                     [min(ratios), max(ratios)], {"turns": turns})  # fmt: skip
+
+
+def _crossed(by: Callable[..., tuple[torch.Tensor, torch.Tensor]]) -> Callable[[], torch.Tensor]:
+    """A cross layer's step on a batch of DCN-V2's features, forward and backward, all gradients side by side."""
+    generator = torch.Generator().manual_seed(0)
+    values = [torch.randn(BATCH, 13 + 26 * WIDTH, generator=generator) for _ in range(5)]
+    leaves = [
+        value.to(dtype).requires_grad_()
+        for value, dtype in zip(values[:3], (torch.float32, torch.bfloat16, torch.float32), strict=True)
+    ]
+
+    def work() -> torch.Tensor:
+        wide, narrow = by(*leaves)
+        pulled = torch.autograd.grad((wide, narrow), leaves, (values[3], values[4].to(torch.bfloat16)))
+        return torch.cat([wide, *(one.float() for one in pulled)])
+
+    return work
+
+
+def _cross_by_torch(
+    features: torch.Tensor, product: torch.Tensor, crossed: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    total = features * product + crossed
+    return total, total.to(product.dtype)
+
+
 def rows(quick: bool) -> Iterator[Figure]:
-    """Gradients of a batch added up by row, and embeddings of a batch gathered narrow, each over the plain way; the
-    same bits."""
+    """Gradients of a batch added up by row, embeddings of a batch gathered narrow, and a cross layer, each over the
+    plain way; the same bits."""
     ids = table(BATCH, 200_000).categorical
     seen, places = ids.flatten().unique(return_inverse=True)
     values, window = torch.randn(len(places), WIDTH), torch.randn(len(seen), WIDTH)
@@ -200,6 +240,7 @@ def rows(quick: bool) -> Iterator[Figure]:
             lambda: read(window, places, torch.bfloat16),
             lambda: window.index_select(0, places).to(torch.bfloat16),
         ),
+        "cross": (_crossed(cross), _crossed(_cross_by_torch)),
     }
     for name, (ours, plain) in ways.items():
         turns = in_turns([ours, plain], times=10, turns=5 if quick else 40)
@@ -216,4 +257,4 @@ def rows(quick: bool) -> Iterator[Figure]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    main("How fast students train.", {"peers": peers, "bound": bound, "growth": growth, "rows": rows})
+    main("How fast students train.", {"peers": peers, "bound": bound, "growth": growth, "rows": rows, "pages": pages})

@@ -23,7 +23,7 @@ def for_tables(tensors: Iterable[Tensor]) -> int:
     Nothing but time depends on it, and a system that has none, or none left, goes on with small ones.
     """
     tables = [one for one in tensors if one.device.type == "cpu" and one.nbytes >= TABLE_BYTES]
-    return sum(_asked(table.data_ptr(), table.nbytes, at_once=True) for table in tables)
+    return sum(advised(table.data_ptr(), table.nbytes, at_once=True) for table in tables)
 
 
 def for_freed_memory(kept: int, block: int) -> int:
@@ -39,14 +39,14 @@ def for_freed_memory(kept: int, block: int) -> int:
     libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
     libc.free.argtypes = [ctypes.c_void_p]
     reserved = [libc.malloc(block) for _ in range(kept // block - 1)]  # with the last one it could be given back
-    asked = sum(_asked(start, block, at_once=False) for start in reserved if start is not None)
+    asked = sum(advised(start, block, at_once=False) for start in reserved if start is not None)
     for start in reserved:
         libc.free(start)
     return asked
 
 
-def _asked(start: int, size: int, *, at_once: bool) -> int:
-    """The bytes of whole pages in this range, if the system took the advice."""
+def advised(start: int, size: int, *, at_once: bool) -> int:
+    """Ask for large pages in a range of memory; how many bytes of whole pages it has, if the system took the advice."""
     if sys.platform != "linux":
         return 0
     first = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE
