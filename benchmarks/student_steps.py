@@ -26,7 +26,6 @@ from tgeokd_ray.objectives.rule_pack import RulePack
 from tgeokd_ray.objectives.rules import build_rule
 from tgeokd_ray.objectives.settings import OptimizerSpec
 from tgeokd_ray.objectives.stacking import stack
-from tgeokd_ray.training.large_pages import for_tables
 from tgeokd_ray.training.memory import keep_freed_memory
 from tgeokd_ray.training.parts import places
 from tgeokd_ray.training.problem import Problem
@@ -111,11 +110,9 @@ class Student:
             for n, v in step.problem.rule.init((0,), 2, self.num_teachers).items()
         }
         none = torch.zeros(1, dtype=torch.int64, device=device)
-        moments = step.optimizer.init(theta)
-        for_tables([*theta.values(), *moments.values()])
         return State(
             theta=theta,
-            moments=moments,
+            moments=step.optimizer.init(theta),
             omega=omega,
             omega_moments=step.fusion_optimizer.init(omega) if omega else {},
             best_theta={},

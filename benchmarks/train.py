@@ -1,11 +1,11 @@
 """How fast students train: against FuxiCTR, DeepCTR-Torch, FBGEMM's embedding, and the dense part alone.
 
-python benchmarks/train.py [peers bound growth rows pages] [--quick] [--json]
+python benchmarks/train.py [peers bound growth rows] [--quick] [--json]
 
 peers: whole training loops on the same generated rows, rows per CPU-second and AUC on held-out rows; needs `make peers`
 (CONTRIBUTING.md). bound: our step over its own dense part on fixed input. growth: a step on a table of 1 M ids over
 one of 200 k, and row by row over dense. rows: adding gradients up, gathering narrow and crossing, over torch's one way.
-pages: our loop over itself in small pages. Every side in a process of its own but for rows, in turns, one thread.
+Every side in a process of its own but for rows, in turns, one thread.
 """
 
 from __future__ import annotations
@@ -186,21 +186,6 @@ def growth(quick: bool) -> Iterator[Figure]:
         yield Figure(name, value, "ratio", bar, holds(value), [min(ratios), max(ratios)])
 
 
-def pages(quick: bool) -> Iterator[Figure]:
-    """Rows per CPU-second of our loop over those that it has where memory is as the system gives it by itself."""
-    sizes, turns = ((200_000,), 1) if quick else (SIZES, 12)
-    for num_ids in sizes:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "rows.npz"
-            write(path, (20 if quick else 60) * BATCH, num_ids, HELD_OUT)
-            precision, ratios = precisions()[-1], []
-            for _ in range(turns):
-                found = [_ours(path, "dnn", precision, *options) for options in ((), ("--small-pages",))]
-                ratios.append(found[0]["rows_per_cpu_second"] / found[1]["rows_per_cpu_second"])
-        yield Figure(f"train.dnn.{SIZES[num_ids]}.{precision}.vs_small_pages", median(ratios), "ratio", "printed", True,
-                     [min(ratios), max(ratios)], {"turns": turns})  # fmt: skip
-
-
 def _crossed(by: Callable[..., tuple[torch.Tensor, torch.Tensor]]) -> Callable[[], torch.Tensor]:
     """A cross layer's step on a batch of DCN-V2's features, forward and backward, all gradients side by side."""
     generator = torch.Generator().manual_seed(0)
@@ -257,4 +242,4 @@ def rows(quick: bool) -> Iterator[Figure]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    main("How fast students train.", {"peers": peers, "bound": bound, "growth": growth, "rows": rows, "pages": pages})
+    main("How fast students train.", {"peers": peers, "bound": bound, "growth": growth, "rows": rows})

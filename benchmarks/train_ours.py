@@ -1,7 +1,6 @@
 """Our student on the rows of a file, as a peer's script does it: one line of JSON with its speed and its AUC.
 
 python benchmarks/train_ours.py FILE [--model dcnv2] [--embedding lazy_adam] [--precision bf16] [--compile] [--steps N]
-[--small-pages]
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from student_steps import BATCH, EMBEDDING_RATES, EMBEDDINGS, MODELS, Running, S
 from workload import Clicks
 
 from tgeokd_ray.metrics import Evaluation
-from tgeokd_ray.training import large_pages
 
 WARM_UP = 5
 
@@ -32,11 +30,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="steps in all, warm-up included (default: once over the file)")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--compile", action="store_true", help="compile the dense part")
-    parser.add_argument("--small-pages", action="store_true", help="memory as the system gives it by itself")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    if options.small_pages:
-        large_pages.advised = lambda *_, **__: 0  # type: ignore[assignment]
     train, test, num_ids = _read(options.file)
     whole = len(train.labels) // BATCH
     steps = whole if options.steps is None else min(options.steps, whole)

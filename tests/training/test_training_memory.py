@@ -44,7 +44,7 @@ def test_memory_that_was_freed_stays_up_to_a_limit() -> None:
     assert size < KEPT_BYTES
     assert kept("keep", size) > size // 2
     assert kept("leave", size) < size // 2
-    assert kept("keep", 2 * KEPT_BYTES) < LARGEST_BYTES
+    assert kept("keep", 2 * LARGEST_BYTES) < LARGEST_BYTES
 
 
 # What a process may allocate under a limit, and after it; `earlier` is a soft limit that it had before.

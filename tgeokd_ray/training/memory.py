@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 
 from tgeokd_ray.errors import ResourceError
-from tgeokd_ray.training import large_pages
 
 # Parameters of mallopt(3).
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
@@ -28,17 +27,13 @@ def keep_freed_memory() -> bool:
     """Let glibc keep up to 128 MiB of freed memory in this process; False where malloc knows no such setting.
 
     By itself glibc gives the end of its heap back when a few MiB of it are free, and the next pass pays page faults for
-    every tensor: a third of the time of a Hessian-vector product (docs/performance.md). What is kept lies in large
-    pages where the system has them.
+    every tensor: a third of the time of a Hessian-vector product (docs/performance.md).
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, TypeError, AttributeError):
         return False
-    kept = bool(mallopt(TRIM_THRESHOLD, KEPT_BYTES)) and bool(mallopt(MMAP_THRESHOLD, LARGEST_BYTES))
-    if kept:
-        large_pages.for_freed_memory(KEPT_BYTES, LARGEST_BYTES - (1 << 16))
-    return kept
+    return bool(mallopt(TRIM_THRESHOLD, KEPT_BYTES)) and bool(mallopt(MMAP_THRESHOLD, LARGEST_BYTES))
 
 
 @contextmanager

@@ -26,7 +26,6 @@ from tgeokd_ray.training.checkpoint import Checkpoints
 from tgeokd_ray.training.data import RunData, Source, open_data
 from tgeokd_ray.training.dropout import Dropout
 from tgeokd_ray.training.finish import finish_models, finish_ratios
-from tgeokd_ray.training.large_pages import for_tables
 from tgeokd_ray.training.log import MetricsLog
 from tgeokd_ray.training.loop import Loop
 from tgeokd_ray.training.memory import keep_freed_memory
@@ -62,7 +61,6 @@ def train_run(pack: Pack, inputs: Sequence[str], worker: Worker, source: Source,
     resumed = checkpoints.newest(worker, progress)
     step = _step(pack, rule, data, worker)
     state = resumed or _start(pack, data, step)
-    for_tables([*state.theta.values(), *state.moments.values()])
     if resumed is not None:
         progress.warned(f"{pack.name}: continued from step {state.step}")
     runs = [(one.name, students) for one, students in pack.places()]
