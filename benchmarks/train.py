@@ -62,10 +62,15 @@ def peers(quick: bool) -> Iterator[Figure]:
             yield from _against_fbgemm(path, num_ids)
 
 
+def _tried(path: Path, model: str, precision: str, *options: str) -> dict[str, Any] | Absent:
+    """Our line of JSON, or why there is none."""
+    script = HERE / "train_ours.py"
+    return run(str(script), path, "--model", model, "--precision", precision, *options, python=Path(sys.executable))
+
+
 def _ours(path: Path, model: str, precision: str, *options: str) -> dict[str, Any]:
     """Our line of JSON; SystemExit with the reason where it failed."""
-    script = HERE / "train_ours.py"
-    found = run(str(script), path, "--model", model, "--precision", precision, *options, python=Path(sys.executable))
+    found = _tried(path, model, precision, *options)
     if isinstance(found, Absent):
         raise SystemExit(found.reason)
     return found
@@ -77,22 +82,22 @@ def _against_loops(path: Path, model: str, num_ids: int) -> Iterator[Figure]:
     turns: list[dict[str, dict[str, Any] | Absent]] = []
     for _ in range(TURNS):
         turn: dict[str, dict[str, Any] | Absent] = {"ours": _ours(path, model, best)}
-        turn["compiled"] = _ours(path, model, best, "--compile")
+        turn["compiled"] = _tried(path, model, best, "--compile")
         turns.append(turn | {peer: run(script, path, "--model", model) for peer, script in scripts.items()})
     name = f"train.{model}.{SIZES[num_ids]}"
     for peer in scripts:
         bar = BARS[model, num_ids] if peer == "fuxictr" else None
         yield from _ratios(f"{name}.vs_{peer}", turns, peer, bar, best)
     compiled = [turn | {"ours": turn["compiled"]} for turn in turns]
-    yield from _ratios(f"{name}.compiled.vs_fuxictr", compiled, "fuxictr", None, best)
+    yield next(_ratios(f"{name}.compiled.vs_fuxictr", compiled, "fuxictr", None, best))  # without its AUC
 
 
 def _ratios(
     name: str, turns: list[dict[str, dict[str, Any] | Absent]], peer: str, bar: float | None, precision: str
 ) -> Iterator[Figure]:
-    """The ratio of rows per CPU-second and, where there is a bar, the difference of AUC."""
+    """The ratio of rows per CPU-second, and the difference of AUC."""
     bound = "reported" if bar is None else f">= {bar:g}"
-    absent = next((turn[peer] for turn in turns if isinstance(turn[peer], Absent)), None)
+    absent = next((turn[side] for turn in turns for side in ("ours", peer) if isinstance(turn[side], Absent)), None)
     if isinstance(absent, Absent):
         yield Figure(name, None, "ratio", bound, None, context={"reason": absent.reason})
         return

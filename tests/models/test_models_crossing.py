@@ -98,10 +98,30 @@ def test_forward_mode_is_that_of_plain_operations(moving: tuple[int, ...]) -> No
             found.append([torch.autograd.forward_ad.unpack_dual(one).tangent for one in of(*values)])
     for ours, theirs in zip(*found, strict=True):
         assert ours.dtype is theirs.dtype
-        torch.testing.assert_close(ours, theirs, rtol=1e-2 if ours.dtype is BF16 else 1e-6, atol=1e-6)
+        assert torch.equal(ours, theirs)
 
 
-def test_an_output_that_nobody_uses_costs_nothing_and_changes_nothing() -> None:
+def test_compiled_code_has_torchs_own_operations() -> None:
+    graphs: list[torch.fx.GraphModule] = []
+
+    def backend(graph: torch.fx.GraphModule, _: list[Tensor]) -> Callable[..., object]:
+        graphs.append(graph)
+        return graph.forward
+
+    features = drawn(N, W)
+    with torch.autocast("cpu", BF16):
+        found = torch.compile(network(), backend=backend, fullgraph=True)(features)
+        assert torch.equal(found.to(BF16), network()(features))
+    assert all("autograd_function" not in graph.print_readable(print_output=False) for graph in graphs)
+
+
+def test_only_float32_on_a_cpu_is_narrowed() -> None:
+    with torch.autocast("cpu", BF16):
+        assert narrow_type(torch.empty(2, device="meta")) is None
+        assert narrow_type(torch.empty(2, dtype=BF16)) is None
+
+
+def test_an_output_that_nobody_uses_changes_nothing() -> None:
     features, product, crossed = (value.requires_grad_() for value in arguments())
     cross(features, product, crossed)[0].sum().backward()
     assert torch.equal(features.grad, product.float())

@@ -23,8 +23,8 @@ def narrow_type(like: Tensor) -> torch.dtype | None:
 def cross(features: Tensor, product: Tensor, crossed: Tensor) -> tuple[Tensor, Tensor]:
     """`features * product + crossed`, [..., N, W] each, in the type of the features and in that of the product.
 
-    The same bits as torch's own operations give, gradients included; it may be differentiated as often as they, in
-    reverse and forward.
+    The same bits as torch's own operations give, once differentiated, too. It may be differentiated as often as they,
+    in reverse and forward; second derivatives are the same up to the order of their sums. Not under torch.func.vmap.
     """
     total: tuple[Tensor, Tensor] = _cross(features.expand_as(product), product, crossed.expand_as(product))
     return total
@@ -52,16 +52,20 @@ class _Cross(torch.autograd.Function):
             wide = widened if wide is None else widened.add_(wide)
         if wide is None:
             return None, None, None
-        return product.to(wide.dtype, copy=True).mul_(wide), (wide * features).to(product.dtype), wide
+        passed = wide.view_as(wide)  # a node of its own, as that of an addition: its gradients are then added up first
+        along = product.to(wide.dtype, copy=True).mul_(wide) if ctx.needs_input_grad[0] else None
+        return along, (wide * features).to(product.dtype), passed
 
     @staticmethod
     def jvp(ctx: Any, features: Gradient, product: Gradient, crossed: Gradient) -> tuple[Tensor, Tensor]:
         at_features, at_product = ctx.saved_tensors
-        moved = torch.zeros_like(at_features) if crossed is None else crossed
-        if features is not None:
-            moved = moved + features * at_product
-        if product is not None:
-            moved = moved + at_features * product
+        parts = [
+            None if product is None else product * at_features,
+            None if features is None else features * at_product,
+            crossed,
+        ]
+        first, *others = [part for part in parts if part is not None]  # in torch's order
+        moved = sum(others, first)
         return moved, moved.to(at_product.dtype)
 
 
