@@ -25,6 +25,20 @@ class Progress(Protocol):
         """The stage is done; `note` says what came of it (for instance `reused tables/criteo/v000001`)."""
 
 
+class Heard:
+    """Passes everything on to another listener, and keeps the warnings."""
+
+    def __init__(self, to: Progress) -> None:
+        self.warnings: list[str] = []
+        self.started, self.advanced, self.stood, self.finished = to.started, to.advanced, to.stood, to.finished
+        self._to = to
+
+    def warned(self, message: str) -> None:
+        """The warning, kept and passed on."""
+        self.warnings.append(message)
+        self._to.warned(message)
+
+
 class Silent:
     """Says nothing and keeps the warnings: the listener of tests and of library use."""
 

@@ -112,3 +112,16 @@ def test_the_published_nsl_kdd_files_are_recognised(real_data: Path) -> None:
     files = [real_data / "nsl_kdd" / f"{name}.txt.gz" for name in ("KDDTrain+", "KDDTest+")]
     datasets = Path(__file__).parents[2] / "datasets"
     assert summarise(load_card(datasets / "nsl_kdd.yaml"), files)["warnings"] == []
+
+
+def test_splits_without_rows_and_rows_without_a_split_are_told(tmp_path: Path) -> None:
+    """Where a column names the splits, a name that is misspelt is no error: such rows are unused."""
+    rows = [f"{k % 2},{k},a,u{k},{['train', 'test', 'validation', 'outer', ''][k % 5]}" for k in range(100)]
+    file = write(tmp_path / "a.csv", rows, "label,x,site,user,part\n")
+    named = card(splits={"kind": "column", "column": "part", "salt": "s"})
+    expected = ["no row goes to the split valid", "40 rows go to no split, for their part names none"]
+    assert summarise(named, [file])["warnings"] == expected
+    parts = {"train": 0.5, "test": 0.4999, "valid": 0.0001}
+    by_hash = card(splits={"kind": "hash", "salt": "s", "parts": parts}, columns={"numeric": ["x"], "ignore": ["part"]}
+                   | {"categorical": ["site", "user"]})  # fmt: skip
+    assert summarise(by_hash, [file])["warnings"] == ["no row goes to the split valid"]

@@ -124,3 +124,31 @@ def test_real_files(real_data: Path, tmp_path: Path, file: str, label: str, rows
     assert card.label.column == label
     assert summarise(card, [real_data / file])["rows"] == rows
     assert yaml.safe_load((tmp_path / "draft.yaml").read_text())["title"] == Path(file).name
+
+
+def test_parquet_columns_that_have_no_text_are_ignored(tmp_path: Path) -> None:
+    """Lists, durations, and bytes that are not UTF-8."""
+    columns = table()
+    odd = {
+        "spent": pa.array([k * 1000 for k in range(400)], pa.duration("ms")),
+        "blob": pa.array([bytes([255, k % 256]) for k in range(400)], pa.binary()),
+        "words": pa.array([["a", "b"]] * 400),
+    }
+    path = tmp_path / "odd.parquet"
+    pq.write_table(pa.table({**odd, **{name: pa.array(values) for name, values in columns.items()}}), path)
+    card = drafted(path, tmp_path)
+    assert set(card.columns.ignore) == {"user", *odd}
+    assert summarise(card, [path])["rows"] == 400
+
+
+def test_a_column_that_comes_twice_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "twice.parquet"
+    pq.write_table(pa.Table.from_arrays([pa.array([0, 1]), pa.array([1, 2]), pa.array([0, 1])], ["x", "x", "y"]), path)
+    with pytest.raises(DataError, match="the file has this column twice") as caught:
+        draft_card(path)
+    assert [(one.file, one.column) for one in caught.value.problems] == [(str(path), "x")]
+    text = tmp_path / "twice.csv"
+    text.write_text("a,b,c,c,y\n" + "".join(f"{k},{k},u{k % 3},v,{k % 2}\n" for k in range(50)))
+    assert "# The first row has c twice, and is taken for data" in draft_card(text)
+    text.write_text("a,b,c,d,y\n" + "".join(f"{k},{k},u{k % 3},v,{k % 2}\n" for k in range(50)))
+    assert "The first row" not in draft_card(text)

@@ -18,6 +18,9 @@ from tgeokd_ray.errors import ConfigError, IntegrityError, Problem
 if TYPE_CHECKING:
     from tgeokd_ray.tables.cards import Card
 
+# Names that promise something else than the Parquet file that predictions are.
+TEXTS = (".csv", ".tsv", ".txt", ".json", ".jsonl")
+
 
 def _console() -> Console:
     return Console(highlight=False, soft_wrap=True)
@@ -91,7 +94,9 @@ def logits(root: str | None, label: str, to: str, splits: Sequence[str], with_pr
 
 
 def predict(root: str | None, student: str, data: Sequence[str], out: str) -> None:
-    """Score raw files with a student or a teacher."""
+    """Score raw files with a student or a teacher. ConfigError for the name of a text file, which `out` is not."""
+    if Path(out.removesuffix(".gz")).suffix.lower() in TEXTS:
+        raise ConfigError(f"--out {out}: predictions are a Parquet file", fix="name it so: --out NAME.parquet")
     path = named(root_folder(root), student, *MODELS).path
     from tgeokd_ray.pipeline.predict import predict as score
     from tgeokd_ray.report.terminal import TerminalProgress
@@ -170,10 +175,15 @@ def list_artifacts(root: str | None, stream: IO[str], as_json: bool) -> None:
 def _listed(root: str | None) -> list[Artifact] | list[Stored]:
     if root is not None and is_store(root):
         return list(artifacts.pointers(artifacts.open_store(root)))
+    return artifacts.list_artifacts(_folder(root, "list"))
+
+
+def _folder(root: str | None, command: str) -> Path:
+    """The root of the artifacts; ConfigError where there is no such folder."""
     folder = root_folder(root)
     if not folder.is_dir():
-        raise ConfigError(f"there is no folder {folder}", fix="name the root of the artifacts: tgeokd list ROOT")
-    return artifacts.list_artifacts(folder)
+        raise ConfigError(f"there is no folder {folder}", fix=f"name the root of the artifacts: tgeokd {command} ROOT")
+    return folder
 
 
 def lineage(root: str | None, label: str) -> None:
@@ -205,7 +215,7 @@ def collect(root: str | None, dry_run: bool) -> None:
     if root is not None and is_store(root):
         removed = artifacts.collect_store(artifacts.open_store(root), dry_run=dry_run)
     else:
-        removed = artifacts.collect(root_folder(root), dry_run=dry_run)
+        removed = artifacts.collect(_folder(root, "gc"), dry_run=dry_run)
     for path in removed:
         print(f"{'would remove' if dry_run else 'removed'} {path}")
     print(f"{len(removed)} folders")

@@ -86,6 +86,8 @@ class Chain:
                 table, _ = encode(self.card, files, self.root, engine_map, self.progress, onto=onto)
             stage.rows = sum(table.manifest.schema["rows"].values())
             self._told("encode", table, stage.reused)
+            for message in table.manifest.record.get("warnings", ()) if stage.reused else ():
+                self.progress.warned(message)
             damage = damage_told(table.manifest.schema)
             if damage is not None:
                 self.progress.warned(f"{table.label} is damaged on purpose: {damage}")

@@ -114,7 +114,7 @@ def tell(logits: Artifact, progress: Progress) -> None:
     """Warn of what the manifest of logits says: rows that nobody scored, ids that no row has, a limit that was hit."""
     schema, table = logits.manifest.schema, logits.manifest.parents["table"].label
     for split, rows in schema.get("uncovered", {}).items():
-        what = "they learn from their labels alone" if split == MEANS_SPLIT else "no figure counts them"
+        what = "they learn from their labels alone" if split == MEANS_SPLIT else "no figure of the teacher counts them"
         progress.warned(f"{rows} rows of the split {split!r} have no logits in {logits.label}: {what}")
     unknown = schema.get("imported", {}).get("unknown_ids", 0)
     if unknown:

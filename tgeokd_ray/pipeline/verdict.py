@@ -14,7 +14,7 @@ def verdict(choice: Mapping[str, Any], models: Sequence[Mapping[str, Any]]) -> s
 
     `choice` is that of the model `tgeo`; `models` are those of results.json, where the constant that was best on valid
     is marked `chosen`. The choice was made on valid; where test says the opposite, so does the sentence. A gain is told
-    with its standard error where that is known.
+    with its standard error where that is known, and as untested where there is none.
     """
     metric = choice["metric"]
     name = measure(metric)
@@ -24,12 +24,15 @@ def verdict(choice: Mapping[str, Any], models: Sequence[Mapping[str, Any]]) -> s
     best, constant = choice["best"], choice["constant"]
     figures = f"{best['valid']:.4f} ({point(best)}) against {constant['valid']:.4f}"
     value = mixture(constant["value"])
-    error = f", with a standard error of {choice['standard_error']:.4f}" if "standard_error" in choice else ""
+    known_error = choice.get("standard_error")
+    error = "" if known_error is None else f", with a standard error of {known_error:.4f}"
     gain = best["valid"] - constant["valid"] if HIGHER_IS_BETTER[metric] else constant["valid"] - best["valid"]
     if not choice["pays"]:
         little = f": only {gain:.4f} better{error}" if gain > 0 else ""
         kept = f"of the constant {value}, which is kept{little}"
         return f"No ratio per sample pays here: {name} on valid is at best {figures} {kept}."
+    if "standard_error" in choice and known_error is None:
+        error = ", untested, for it has no standard error here (metric=nll has one)"
     found = f"{name} on valid is {figures} of the best constant, {value}: {gain:.4f} better{error}"
     known = next((model.get(metric) for model in models if model.get("chosen")), None)
     learned = best["test"][metric]

@@ -125,6 +125,15 @@ class Splits(Grown):
         return [self.parts, *self.files.values(), *(period.to for period in self.periods)]
 
     @property
+    def named(self) -> tuple[str, ...]:
+        """The splits beside `train` that rows are meant to go to; `teacher`, which not every job needs, where it is
+        named."""
+        if self.kind == "column":
+            return ("outer", "valid", "test")
+        found = {name for target in self._targets for name in ([target] if isinstance(target, str) else target)}
+        return tuple(sorted(found - {"train"}))
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """The raw columns that decide about splits."""
         own = (self.column, None if self.trusted is None else self.trusted.column)

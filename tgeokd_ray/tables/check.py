@@ -55,7 +55,8 @@ def _summary(survey: _Survey, files: Sequence[Path]) -> dict[str, Any]:
     check_classes(card, survey.units, heard)
     check_trusted(card, survey.units, heard)
     warn_of_left_out(survey.units, heard)
-    told = [text for path in files for text in _differences(card, path, survey.units)]
+    told = [*_rowless(card, survey.units)]
+    told += [text for path in files for text in _differences(card, path, survey.units)]
     return {
         "card": card.name,
         "rows": sum(unit.rows for unit in survey.units),
@@ -172,6 +173,16 @@ def _splits(card: Card, units: Sequence[RawUnit]) -> list[dict[str, Any]]:
         row |= {"unlabelled": row["rows"] - int(of_class.sum())} if card.label.missing == "distill" else {}
         rows.append(row | ({"trusted": int(trusted[place])} if card.splits.trusted is not None else {}))
     return rows
+
+
+def _rowless(card: Card, units: Sequence[RawUnit]) -> list[str]:
+    """Splits that rows may go to and none does, and how many rows name no split where a column names them."""
+    rows = {split: sum(unit.rows_of(split) for unit in units) for split in SPLITS}
+    found = [f"no row goes to the split {split}" for split in card.splits.named if not rows[split]]
+    unused = sum(unit.rows - sum(unit.left_out) for unit in units) - sum(rows.values())
+    if card.splits.kind == "column" and unused:
+        found.append(f"{unused} rows go to no split, for their {card.splits.column} names none")
+    return found
 
 
 def _differences(card: Card, path: Path, units: Sequence[RawUnit]) -> list[str]:

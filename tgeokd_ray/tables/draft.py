@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,11 +33,13 @@ MISSING = ("", "NA", "N/A", "NaN", "nan", "NULL", "null", "None", "?", "-")
 
 @dataclass(frozen=True)
 class _Sample:
-    """The first rows of a file, as text, how the file is to be read, and columns of lists, which cannot be."""
+    """The first rows of a file, as text, how the file is to be read, columns that are no text, such as lists, and what
+    to say of it."""
 
     form: dict[str, Any]
     rows: pl.DataFrame
-    nested: Sequence[str] = ()
+    textless: Sequence[str] = ()
+    remark: str = ""
 
 
 def draft_card(path: Path) -> str:
@@ -78,9 +81,22 @@ def _parquet(path: Path) -> _Sample:
             table = pa.table(batch) if batch is not None else file.schema_arrow.empty_table()
     except (OSError, pa.ArrowException) as error:
         raise file_error([Problem(f"is no whole Parquet file: {error}", str(path))]) from None
-    nested = [name for name in table.column_names if pa.types.is_nested(table.schema.field(name).type)]
-    frame = pl.DataFrame(table.drop_columns(nested)).with_columns(pl.all().cast(pl.String, strict=False))
-    return _Sample({"kind": "parquet"}, frame, nested)
+    twice = [name for name, count in Counter(table.column_names).items() if count > 1]
+    if twice:
+        raise file_error([Problem("the file has this column twice", str(path), name) for name in twice])
+    texts = {name: _as_text(table[name]) for name in table.column_names}
+    frame = pl.DataFrame({name: text for name, text in texts.items() if text is not None})
+    return _Sample({"kind": "parquet"}, frame, [name for name, text in texts.items() if text is None])
+
+
+def _as_text(column: pa.ChunkedArray) -> pl.Series | None:
+    """A column as texts; None for what has none, such as lists, durations and bytes that are not UTF-8."""
+    if pa.types.is_nested(column.type):
+        return None
+    try:
+        return pl.Series(column).cast(pl.String, strict=False)
+    except pl.exceptions.PolarsError:
+        return None
 
 
 def _delimited(path: Path, suffix: str) -> _Sample:
@@ -89,7 +105,9 @@ def _delimited(path: Path, suffix: str) -> _Sample:
         ((first_record(path, _form(mark, True))[0], mark) for mark in ("\t", ",", ";", "|")), key=lambda c: len(c[0])
     )
     kind = "tsv" if separator == "\t" or (suffix == "tsv" and len(cells) == 1) else "csv"
-    named = len(set(cells)) == len(cells) and not any(_is_number(cell) or not cell.strip() for cell in cells)
+    names_only = not any(_is_number(cell) or not cell.strip() for cell in cells)
+    twice = [cell for cell, count in Counter(cells).items() if count > 1]
+    named = names_only and not twice
     names = cells if named else [f"column_{k + 1}" for k in range(len(cells))]
     marks = Marks(separator, None if kind == "tsv" else '"', ("",))
     with TextBytes(path) as raw, io.BufferedReader(raw) as text:
@@ -100,7 +118,10 @@ def _delimited(path: Path, suffix: str) -> _Sample:
     if not named:
         form |= {"header": False, "names": names}
     texts = [text for text in MISSING[1:] if any((rows[name] == text).any() for name in _mostly_numbers(rows))]
-    return _Sample(form | ({"null_values": ["", *texts]} if texts else {}), rows)
+    remark = f"The first row has {', '.join(twice)} twice, and is taken for data: if it names the columns, mend it."
+    return _Sample(
+        form | ({"null_values": ["", *texts]} if texts else {}), rows, remark=remark if names_only and twice else ""
+    )
 
 
 def _form(separator: str, header: bool) -> Format:
@@ -179,7 +200,7 @@ def _classes(rows: pl.DataFrame, label: str) -> list[str]:
 
 def _yaml(path: Path, sample: _Sample, label: str) -> str:
     rows, classes, columns = sample.rows, _classes(sample.rows, label), _columns(sample.rows, label)
-    columns["ignore"] += sample.nested
+    columns["ignore"] += sample.textless
     infinite = any(_numbers(rows, name).is_infinite().any() for name in columns["numeric"])
     numeric = {"kind": "log1p", "inf": "clip"} if infinite else {"kind": "log1p"}
     name = (re.sub(r"[^A-Za-z0-9_-]+", "_", path.name.split(".")[0]).strip("_") or "table")[:100]
@@ -205,6 +226,7 @@ def _yaml(path: Path, sample: _Sample, label: str) -> str:
         ),
     ]
     lines = [f"# A first card for {path.name}: read it, correct it, then tgeokd check --card THIS {path.name}"]
+    lines += [f"# {sample.remark}"] if sample.remark else []
     for comment, part in parts:
         lines += [f"# {comment}"] if comment else []
         text = yaml.safe_dump(part, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tgeokd_ray.artifacts import BASE, Artifact, FileEntry, Staging, raw_names, staging, write_json
 from tgeokd_ray.errors import DataError, UserError
-from tgeokd_ray.events import Progress
+from tgeokd_ray.events import Heard, Progress
 from tgeokd_ray.tables.cards import ROW_ID, SPLITS, Card
 from tgeokd_ray.tables.damaging import DamagedUnit, column_summary, damage_facts, damage_unit, merged_median
 from tgeokd_ray.tables.encoders import Partial, fit_encoder, fit_partial
@@ -78,7 +78,8 @@ def encode(
         staging(root, KIND, name, arguments=arguments, parents=parents, need_bytes=need_bytes) as stage,
         staging(root, KIND, name, arguments={"raw units of": stage.inputs}, parents={}) as scratch,
     ):
-        work = _Work(card, stage, scratch, engine_map, progress, onto)
+        heard = Heard(progress)
+        work = _Work(card, stage, scratch, engine_map, heard, onto)
         read = work.ingest(ingest_plan(card, paths, first=0 if onto is None else len(raw_names(onto))))
         if table_inputs(card, paths, root) != arguments:
             raise DataError("a raw file changed while it was read", fix="run the same command again")
@@ -87,7 +88,7 @@ def encode(
         shards = work.transform(units, entries)
         schema = work.schema(units, encoders, shards) | damage
         schema = schema if onto is None else grown_schema(schema, onto, paths)
-        artifact = stage.commit(schema, {"raw_rows": sum(unit.rows for unit in units)})
+        artifact = stage.commit(schema, {"raw_rows": sum(unit.rows for unit in units), "warnings": heard.warnings})
         shutil.rmtree(scratch.folder.parent, ignore_errors=True)
     return artifact, False
 
