@@ -236,11 +236,7 @@ def rows(quick: bool) -> Iterator[Figure]:
         turns = in_turns([ours, plain], times=10, turns=5 if quick else 40)
         ratios = [turn[0] / turn[1] for turn in turns]
         same = torch.equal(ours(), plain())
-        context = {
-            "values": len(places),
-            "rows": len(seen),
-            "milliseconds": round(1e3 * median(t[0] for t in turns), 2),
-        }
+        context = {"milliseconds": round(1e3 * median(turn[0] for turn in turns), 2)}
         yield Figure(f"train.rows.{name}.vs_plain", median(ratios), "ratio", "printed, same bits", same,
                      [min(ratios), max(ratios)], context)  # fmt: skip
 

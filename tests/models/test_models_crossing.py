@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from tgeokd_ray.models import build
-from tgeokd_ray.models.crossing import cross, narrow_type
+from tgeokd_ray.models.autocast import narrow_type
+from tgeokd_ray.models.crossing import cross
 from tgeokd_ray.models.layers import CrossNetwork
 from tgeokd_ray.objectives.stacking import apply, stack
 

@@ -40,7 +40,7 @@ def test_test_rows_that_say_the_opposite_are_heard() -> None:
 def test_a_gain_that_nothing_tests_is_said_to_be_untested() -> None:
     """Of an AUC of rows with weights, and of some metrics, there is no standard error: the margin can not be held."""
     told = choice("auc", 0.8056, 0.8029, 0.8195, pays=True)
-    untested = ": 0.0027 better, untested, for it has no standard error here (metric=nll has one); on test it is"
+    untested = ": 0.0027 better, untested, for it has no standard error here; on test it is"
     assert untested in verdict(told | {"standard_error": None}, MODELS)
     assert "untested" not in verdict(told, MODELS)  # of a version that did not say
     assert "0.0027 better, with a standard error of 0.0010; on" in verdict(told | {"standard_error": 0.001}, MODELS)

@@ -122,6 +122,21 @@ def test_splits_without_rows_and_rows_without_a_split_are_told(tmp_path: Path) -
     expected = ["no row goes to the split valid", "40 rows go to no split, for their part names none"]
     assert summarise(named, [file])["warnings"] == expected
     parts = {"train": 0.5, "test": 0.4999, "valid": 0.0001}
-    by_hash = card(splits={"kind": "hash", "salt": "s", "parts": parts}, columns={"numeric": ["x"], "ignore": ["part"]}
-                   | {"categorical": ["site", "user"]})  # fmt: skip
+    columns = {"numeric": ["x"], "categorical": ["site", "user"], "ignore": ["part"]}
+    by_hash = card(splits={"kind": "hash", "salt": "s", "parts": parts}, columns=columns)
     assert summarise(by_hash, [file])["warnings"] == ["no row goes to the split valid"]
+    shares = {"kind": "hash", "salt": "s", "parts": {"train": 0.5, "test": 0.2}}  # the rest is unused on purpose
+    assert summarise(card(splits=shares, columns=columns), [file])["warnings"] == []
+
+
+def test_rows_left_out_for_want_of_a_label_are_not_rows_without_a_split(tmp_path: Path) -> None:
+    rows = [
+        f"{'' if k % 10 == 1 else k // 4 % 2},{k},a,u{k},{['train', 'test', 'valid', 'outer'][k % 4]}"
+        for k in range(100)
+    ]
+    file = write(tmp_path / "a.csv", rows, "label,x,site,user,part\n")
+    label = {"column": "label", "classes": ["0", "1"], "missing": "distill"}
+    by_column = card(splits={"kind": "column", "column": "part", "salt": "s"}, label=label)
+    warnings = summarise(by_column, [file])["warnings"]
+    assert sum("without a label are left out" in text for text in warnings) == 1
+    assert not any("no split" in text for text in warnings)

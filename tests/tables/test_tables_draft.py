@@ -149,6 +149,8 @@ def test_a_column_that_comes_twice_is_told(tmp_path: Path) -> None:
     assert [(one.file, one.column) for one in caught.value.problems] == [(str(path), "x")]
     text = tmp_path / "twice.csv"
     text.write_text("a,b,c,c,y\n" + "".join(f"{k},{k},u{k % 3},v,{k % 2}\n" for k in range(50)))
-    assert "# The first row has c twice, and is taken for data" in draft_card(text)
+    assert "# The first row has 'c' twice, and is taken for data" in draft_card(text)
+    text.write_text('a,"c\nd","c\nd",y\n' + "".join(f"{k},v,w,{k % 2}\n" for k in range(50)))
+    assert "The first row has 'c\\nd' twice" in draft_card(text), "a line of a comment stays one"
     text.write_text("a,b,c,d,y\n" + "".join(f"{k},{k},u{k % 3},v,{k % 2}\n" for k in range(50)))
     assert "The first row" not in draft_card(text)

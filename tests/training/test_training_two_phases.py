@@ -202,6 +202,17 @@ def test_a_gain_within_its_error_is_no_gain(small, learned) -> None:  # type: ig
     assert [chosen[margin]["pays"] for margin in chosen] == [True, True, False]
 
 
+def test_a_gain_of_a_metric_without_an_error_is_told_as_such(small, learned) -> None:  # type: ignore[no-untyped-def]
+    (constant,) = run(small.spec("constant", rule=CONSTANT, splits=BOTH, metric="macro_f1", epochs=1))
+    better = choosing(small, learned.artifact, [{"strength": 1.0, "shift": 1.0}], epochs=4)
+    choice = replace(better.choice, incumbent=constant.artifact, margin=1e3)
+    (run_,) = run(replace(better, choice=choice, metric="macro_f1"))
+    told = run_.metrics["choice"]
+    assert told["standard_error"] is None
+    assert not {"gain", "margin"} & set(told)
+    assert told["pays"] == (told["candidates"][0]["valid"] > told["constant"]["valid"])
+
+
 def test_halving_ends_the_worst_and_leaves_the_others_as_they_were(small, learned) -> None:  # type: ignore[no-untyped-def]
     points = [{"strength": 1.0, "shift": d} for d in (-9.0, -3.0, 0.0, 1.0, 3.0, 9.0)]
     spec = choosing(small, learned.artifact, points, epochs=8, precision="fp64", patience=8)

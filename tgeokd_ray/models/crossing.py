@@ -14,12 +14,6 @@ from torch import Tensor
 Gradient = Tensor | None
 
 
-def narrow_type(like: Tensor) -> torch.dtype | None:
-    """The type in which autocast has products of such numbers on a CPU; None where it converts nothing."""
-    single = like.device.type == "cpu" and like.dtype is torch.float32
-    return torch.get_autocast_dtype("cpu") if single and torch.is_autocast_enabled("cpu") else None
-
-
 def cross(features: Tensor, product: Tensor, crossed: Tensor) -> tuple[Tensor, Tensor]:
     """`features * product + crossed`, [..., N, W] each, in the type of the features and in that of the product.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from tgeokd_ray.models.crossing import narrow_type
+from tgeokd_ray.models.autocast import narrow_type
 from tgeokd_ray.objectives.rows import added, read
 
 # An id seen once or never keeps its start and adds it to its rows as noise. On 30,000 rows with Zipf-distributed ids,

@@ -12,7 +12,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from tgeokd_ray.models.crossing import cross, narrow_type
+from tgeokd_ray.models.autocast import narrow_type
+from tgeokd_ray.models.crossing import cross
 from tgeokd_ray.objectives.stacking import affine
 
 Features = Tensor | Sequence[Tensor]  # several stand side by side

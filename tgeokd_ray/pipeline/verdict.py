@@ -32,7 +32,7 @@ def verdict(choice: Mapping[str, Any], models: Sequence[Mapping[str, Any]]) -> s
         kept = f"of the constant {value}, which is kept{little}"
         return f"No ratio per sample pays here: {name} on valid is at best {figures} {kept}."
     if "standard_error" in choice and known_error is None:
-        error = ", untested, for it has no standard error here (metric=nll has one)"
+        error = ", untested, for it has no standard error here"
     found = f"{name} on valid is {figures} of the best constant, {value}: {gain:.4f} better{error}"
     known = next((model.get(metric) for model in models if model.get("chosen")), None)
     learned = best["test"][metric]

@@ -55,7 +55,7 @@ def _summary(survey: _Survey, files: Sequence[Path]) -> dict[str, Any]:
     check_classes(card, survey.units, heard)
     check_trusted(card, survey.units, heard)
     warn_of_left_out(survey.units, heard)
-    told = [*_rowless(card, survey.units)]
+    told = _rowless(card, survey.units)
     told += [text for path in files for text in _differences(card, path, survey.units)]
     return {
         "card": card.name,

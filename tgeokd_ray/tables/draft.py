@@ -118,10 +118,10 @@ def _delimited(path: Path, suffix: str) -> _Sample:
     if not named:
         form |= {"header": False, "names": names}
     texts = [text for text in MISSING[1:] if any((rows[name] == text).any() for name in _mostly_numbers(rows))]
-    remark = f"The first row has {', '.join(twice)} twice, and is taken for data: if it names the columns, mend it."
-    return _Sample(
-        form | ({"null_values": ["", *texts]} if texts else {}), rows, remark=remark if names_only and twice else ""
-    )
+    form |= {"null_values": ["", *texts]} if texts else {}
+    again = ", ".join(map(repr, twice)) if names_only else ""
+    remark = f"The first row has {again} twice, and is taken for data: if it names the columns, mend it."
+    return _Sample(form, rows, remark=remark if again else "")
 
 
 def _form(separator: str, header: bool) -> Format:

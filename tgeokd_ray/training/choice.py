@@ -68,8 +68,10 @@ def chosen_among(
     told["constant"] = {**known["rule"], "valid": known["valid"][spec.metric]}
     test = metrics["test"]
     told["best"] = best if test is None else {**best, "test": {name: test.get(name) for name in HIGHER_IS_BETTER}}
-    error = {"standard_error": None} if gain is None else {"gain": gain[0], "standard_error": gain[1]}
-    told |= error | ({"margin": spec.choice.margin} if gain is not None else {})
+    if gain is None:
+        told["standard_error"] = None
+    else:
+        told |= {"gain": gain[0], "standard_error": gain[1], "margin": spec.choice.margin}
     within = gain is not None and gain[0] <= spec.choice.margin * gain[1]
     if within or signed(known["valid"], spec.metric) >= float(state.best[winner]):
         return told | {"pays": False, "chosen": told["constant"]}, None
